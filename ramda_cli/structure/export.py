@@ -1,0 +1,96 @@
+"""From a module to its ATen graph."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
+
+from ramda_cli.errors import StructureError
+
+ExampleInputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
+
+
+def split_inputs(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return positional and keyword inputs, whichever way they were given."""
+    if isinstance(example_inputs, Tensor):
+        return (example_inputs,), {}
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    return tuple(example_inputs), {}
+
+
+def export_graph(module: nn.Module, example_inputs: ExampleInputs) -> ExportedProgram:
+    """Export the module in evaluation mode, decomposed, with a free batch size where it allows one.
+
+    Dimension 0 of every input is taken for the batch. A batch of one is doubled, because the
+    exporter would otherwise treat its size as a constant.
+
+    Raises:
+        StructureError: the module cannot be exported.
+    """
+    args, kwargs = split_inputs(example_inputs)
+    args, kwargs = pytree.tree_map(_at_least_two, (args, kwargs))
+    dynamic = pytree.tree_map(_free_batch, (args, kwargs))
+    with evaluation_mode(module), torch.no_grad():
+        try:
+            program = _export(module, args, kwargs, (dynamic[0], dynamic[1]))
+        except (RuntimeError, ValueError, TypeError, AssertionError):
+            program = _export_fixed(module, args, kwargs)
+        return program.run_decompositions({})
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Run a block in evaluation mode, then restore the mode of every submodule."""
+    modes = {child: child.training for child in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for child, mode in modes.items():
+            child.training = mode
+
+
+def _export_fixed(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ExportedProgram:
+    try:
+        return _export(module, args, kwargs, None)
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise StructureError(
+            f"{type(module).__name__} cannot be exported by torch.export: {first_line}",
+            hint="replace data-dependent control flow in its forward; "
+            "RAMDA_DEBUG=1 shows where the export stops",
+        ) from error
+
+
+def _export(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any
+) -> ExportedProgram:
+    shapes = None
+    if dynamic is not None:
+        positional, named = dynamic
+        shapes = {**_by_name(module, positional), **named} if named else positional
+    return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+def _by_name(module: nn.Module, positional: tuple[Any, ...]) -> dict[str, Any]:
+    import inspect
+
+    names = list(inspect.signature(module.forward).parameters)
+    return dict(zip(names, positional, strict=False))
+
+
+def _at_least_two(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == 1:
+        return torch.cat([value, value])
+    return value
+
+
+def _free_batch(value: Any) -> Any:
+    return {0: Dim.AUTO} if isinstance(value, Tensor) and value.ndim > 0 else None

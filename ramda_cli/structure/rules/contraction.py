@@ -1,0 +1,52 @@
+"""Products that sum over a dimension: linear, matrix products, einsum."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ramda_cli.structure.labels import Couplings, Value
+from ramda_cli.structure.primitives import contract, join
+from ramda_cli.structure.rules.registry import Output, rule
+
+_BATCH = "abcdefgh"
+
+
+@rule("linear")
+def linear(
+    couplings: Couplings, output: Output, x: Value, weight: Value, bias: Value | None = None
+) -> Value:
+    """Return x Wᵀ + b: input channels are consumed, output channels are the weight's rows."""
+    lead = _BATCH[: x.ndim - 1]
+    product = contract(couplings, [(x, lead + "i"), (weight, "oi")], lead + "o", "linear")
+    return product if bias is None else join(couplings, [product, bias], "drop")
+
+
+@rule("mm", "bmm", "matmul", "mv", "dot")
+def matmul(couplings: Couplings, output: Output, x: Value, other: Value) -> Value:
+    """Multiply matrices; leading dimensions broadcast."""
+    batch = max(x.ndim, other.ndim) - 2
+    names = [_BATCH[max(0, batch - (value.ndim - 2)) : max(0, batch)] for value in (x, other)]
+    left = names[0] + ("mk" if x.ndim > 1 else "k")
+    right = names[1] + ("kn" if other.ndim > 1 else "k")
+    result = max(names, key=len) + ("m" if x.ndim > 1 else "") + ("n" if other.ndim > 1 else "")
+    return contract(couplings, [(x, left), (other, right)], result, "a matrix product")
+
+
+@rule("addmm", "baddbmm")
+def addmm(
+    couplings: Couplings, output: Output, bias: Value, x: Value, other: Value, **_: Any
+) -> Value:
+    """Multiply matrices and add."""
+    return join(couplings, [matmul(couplings, output, x, other), bias], "drop")
+
+
+@rule("einsum")
+def einsum(
+    couplings: Couplings, output: Output, equation: str, operands: Sequence[Value], **_: Any
+) -> Value:
+    """Contract as the equation says; ellipses are not understood."""
+    if "." in equation or "->" not in equation:
+        raise NotImplementedError(f"einsum({equation!r})")
+    inputs, result = equation.replace(" ", "").split("->")
+    return contract(
+        couplings, list(zip(operands, inputs.split(","), strict=True)), result, "einsum"
+    )

@@ -1,0 +1,78 @@
+"""Normalisation: batch norm acts on each channel alone, the others mix what they normalise over."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ramda_cli.structure.labels import Couplings, Layer, Value, along
+from ramda_cli.structure.primitives import join, mix_value, reshape
+from ramda_cli.structure.rules.registry import Output, rule
+
+
+def per_channel(
+    couplings: Couplings, x: Value, vectors: Sequence[Value | None], *, dim: int = 1
+) -> Value:
+    """Combine `x` with vectors along its channel dimension."""
+    for vector in vectors:
+        if vector is None:
+            continue
+        shape = [1] * x.ndim
+        shape[dim] = vector.shape[0]
+        layers = tuple(Layer(along(layer.labels, dim, x.ndim)) for layer in vector.layers)
+        x = join(couplings, [x, Value(tuple(shape), layers, vector.from_parameters)], "drop")
+    return x
+
+
+def _forget_zeros(value: Value) -> Value:
+    layers = tuple(layer.without_origin() for layer in value.layers)
+    return Value(value.shape, layers, value.from_parameters)
+
+
+def _with_statistics(output: Output, y: Value) -> list[Value]:
+    return [y, *(Value(shape) for shape in output.shapes[1:])]
+
+
+@rule("_native_batch_norm_legit_no_training")
+def batch_norm_inference(
+    couplings: Couplings, output: Output, x: Value, weight: Value | None, bias: Value | None,
+    mean: Value, variance: Value, *_: Any,
+) -> list[Value]:  # fmt: skip
+    """Normalise each channel by stored statistics."""
+    y = per_channel(couplings, x, [weight, bias, mean, variance])
+    return _with_statistics(output, _forget_zeros(y))
+
+
+@rule("batch_norm", "instance_norm", "native_batch_norm", "_native_batch_norm_legit")
+def batch_norm(
+    couplings: Couplings, output: Output, x: Value, weight: Value | None = None,
+    bias: Value | None = None, mean: Value | None = None, variance: Value | None = None, *_: Any,
+) -> list[Value]:  # fmt: skip
+    """Normalise each channel by its own statistics."""
+    other = [d for d in range(x.ndim) if d != 1]
+    mixed = mix_value(couplings, x, other, "normalised over")
+    y = per_channel(couplings, mixed, [weight, bias, mean, variance])
+    return _with_statistics(output, _forget_zeros(y))
+
+
+@rule("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm")
+def layer_norm(
+    couplings: Couplings, output: Output, x: Value, normalized_shape: Sequence[int],
+    weight: Value | None = None, bias: Any = None, *_: Any,
+) -> list[Value]:  # fmt: skip
+    """Mix the trailing dimensions: removing a channel would change the statistics."""
+    trailing = range(-len(normalized_shape), 0)
+    mixed = _forget_zeros(mix_value(couplings, x, trailing, "the width of a LayerNorm or RMSNorm"))
+    affine = [vector for vector in (weight, bias) if isinstance(vector, Value)]
+    return _with_statistics(output, join(couplings, [mixed, *affine], "drop"))
+
+
+@rule("group_norm", "native_group_norm")
+def group_norm(
+    couplings: Couplings, output: Output, x: Value, num_groups: int, weight: Value | None = None,
+    bias: Value | None = None, *_: Any,
+) -> Value:  # fmt: skip
+    """Mix within each group of channels and over space."""
+    batch, channels = x.shape[:2]
+    split = reshape(couplings, x, (batch, num_groups, channels // num_groups, *x.shape[2:]))
+    mixed = mix_value(couplings, split, range(2, split.ndim), "the width of a GroupNorm")
+    y = _forget_zeros(reshape(couplings, mixed, x.shape))
+    return per_channel(couplings, y, [weight, bias])

@@ -1,0 +1,69 @@
+"""Element-wise operators: the operands' channels become the same.
+
+Any operator that torch tags as pointwise uses `pointwise`; the rule decides only when a zero
+operand makes a zero result.
+"""
+
+from typing import Any
+
+from ramda_cli.structure.labels import Couplings, Shape, Value
+from ramda_cli.structure.primitives import ZeroRule, join
+from ramda_cli.structure.rules.registry import Output, rule
+
+
+def pointwise(
+    couplings: Couplings, output: Output, *operands: Any, zero: ZeroRule = "drop"
+) -> Value:
+    """Join all tensor operands; by default nothing is known of the result's zeros."""
+    values = [operand for operand in operands if isinstance(operand, Value)]
+    if not values:
+        return Value(output.shape)
+    return _lead(join(couplings, values, zero), output.shape)
+
+
+def _lead(value: Value, shape: Shape) -> Value:
+    if value.shape != shape:
+        raise ValueError(f"a pointwise operation gave {shape} where {value.shape} was expected")
+    return value
+
+
+@rule("mul")
+def multiply(couplings: Couplings, output: Output, x: Any, other: Any) -> Value:
+    """Zero where a weight is; a number leaves zeros alone."""
+    both = isinstance(x, Value) and isinstance(other, Value)
+    return pointwise(couplings, output, x, other, zero="product" if both else "keep")
+
+
+@rule("add", "sub")
+def add(couplings: Couplings, output: Output, x: Any, other: Any, *_: Any, **__: Any) -> Value:
+    """Zero where both operands are; adding a number is not."""
+    both = isinstance(x, Value) and isinstance(other, Value)
+    return pointwise(couplings, output, x, other, zero="sum" if both else "drop")
+
+
+@rule("div")
+def divide(couplings: Couplings, output: Output, x: Any, other: Any, *_: Any, **__: Any) -> Value:
+    """Division by a number leaves zeros alone."""
+    return pointwise(
+        couplings, output, x, other, zero="drop" if isinstance(other, Value) else "keep"
+    )
+
+
+@rule(
+    "neg", "clone", "alias", "_to_copy", "to", "relu", "abs", "detach", "detach_", "contiguous",
+    "dropout", "lift_fresh_copy", "type_as", "relu6", "_conj",
+)  # fmt: skip
+def zero_preserving(couplings: Couplings, output: Output, x: Value, *_: Any, **__: Any) -> Value:
+    """Map zero to zero, whatever the other arguments."""
+    return pointwise(couplings, output, x, zero="keep")
+
+
+@rule(
+    "where", "fill", "masked_fill", "floor_divide", "__and__", "__or__", "__xor__", "logical_or",
+    "logical_and", "logical_not", "bitwise_not", "hardswish", "hardsigmoid", "hardtanh", "mish",
+    "softplus", "celu", "selu", "elu", "rrelu", "leaky_relu", "prelu", "_prelu_kernel", "clamp",
+    "clamp_min", "clamp_max", "log_sigmoid_forward",
+)  # fmt: skip
+def untagged(couplings: Couplings, output: Output, *operands: Any, **_: Any) -> Value:
+    """Act element by element without torch's tag saying so."""
+    return pointwise(couplings, output, *operands)

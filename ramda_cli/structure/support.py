@@ -1,0 +1,108 @@
+"""Which channels are zero: exactly zero, never nearly."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ramda_cli.structure.discover import Structure
+from ramda_cli.structure.groups import DependencyGroup, ParameterSlice
+from ramda_cli.structure.labels import Array
+
+
+@dataclass(frozen=True)
+class Support:
+    """The zero channels of a model.
+
+    Attributes:
+        removable: for each group with zero channels, which, in ascending order.
+        held: zero channels that stay so that no tensor becomes empty.
+    """
+
+    removable: dict[str, list[int]]
+    held: dict[str, list[int]]
+
+
+@torch.no_grad()
+def zero_(model: nn.Module, structure: Structure, channels: Mapping[str, Sequence[int]]) -> None:
+    """Set the penalized entries of these channels to exactly 0, in place.
+
+    Args:
+        model: the model that `structure` was discovered on.
+        structure: its groups.
+        channels: by group name.
+
+    Raises:
+        ValueError: there is no such group or channel.
+    """
+    tensors = named_tensors(model)
+    known = {group.name: group for group in structure.groups}
+    for name, chosen in channels.items():
+        if name not in known:
+            raise ValueError(f"no dependency group is named {name!r}")
+        group = known[name]
+        for channel in chosen:
+            if not 0 <= channel < group.channels:
+                raise ValueError(f"{name} has channels 0 to {group.channels - 1}, got {channel}")
+        for part in group.penalized:
+            positions = torch.from_numpy(part.indices[list(chosen)].ravel())
+            tensor = tensors[part.parameter]
+            tensor.index_fill_(part.dim, positions.to(tensor.device), 0.0)
+
+
+@torch.no_grad()
+def identify(model: nn.Module, structure: Structure) -> Support:
+    """Find the channels whose penalized entries are all exactly zero.
+
+    At least one position stays along every dimension of every tensor: where all are zero, the
+    first channels are held back.
+    """
+    tensors = named_tensors(model)
+    zeros = {group.name: _zero_channels(group, tensors) for group in structure.groups}
+    held = _hold_one_position(structure, tensors, zeros)
+    removable = {name: np.flatnonzero(zero).tolist() for name, zero in zeros.items() if zero.any()}
+    return Support(removable, held)
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers by every name they have."""
+    named: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    named.update(model.named_buffers(remove_duplicate=False))
+    return named
+
+
+def _zero_channels(group: DependencyGroup, tensors: Mapping[str, Tensor]) -> Array:
+    zero = np.ones(group.channels, dtype=bool)
+    for part in group.penalized:
+        zero &= _zero_in(part, tensors[part.parameter])
+    return zero
+
+
+def _zero_in(part: ParameterSlice, tensor: Tensor) -> Array:
+    other = [d for d in range(tensor.ndim) if d != part.dim]
+    zero = (tensor == 0).all(dim=tuple(other)) if other else tensor == 0
+    return zero.cpu().numpy()[part.indices].all(axis=1)
+
+
+def _hold_one_position(
+    structure: Structure, tensors: Mapping[str, Tensor], zeros: dict[str, Array]
+) -> dict[str, list[int]]:
+    held: dict[str, list[int]] = {}
+    removed: dict[tuple[str, int], int] = {}
+    owners: dict[tuple[str, int], str] = {}
+    for group in structure.groups:
+        for part in group.coupled:
+            slot = (part.parameter, part.dim)
+            removed[slot] = removed.get(slot, 0) + part.block * int(zeros[group.name].sum())
+            if zeros[group.name].any():
+                owners.setdefault(slot, group.name)
+    for slot, count in removed.items():
+        name = owners.get(slot)
+        if name is None or count < tensors[slot[0]].shape[slot[1]] or name in held:
+            continue
+        first = int(np.flatnonzero(zeros[name])[0])
+        zeros[name][first] = False
+        held[name] = [first]
+    return held

@@ -1,0 +1,56 @@
+"""Which positions of every dimension of every value stay."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ramda_cli.structure.discover import ChannelGraph
+from ramda_cli.structure.labels import Layer, Value
+from ramda_cli.structure.solve import FIXED, shrinking_dim
+
+Mask = npt.NDArray[np.bool_]
+
+
+class KeptPositions:
+    """Answers, for a set of removed channels, what is left of each value of the graph."""
+
+    def __init__(self, graph: ChannelGraph, removed: Mapping[str, Sequence[int]]) -> None:
+        self._classes = graph.classes
+        # One more entry than classes: FIXED (-1) indexes the last, which is never removed.
+        self._removed = np.zeros(graph.classes.count + 1, dtype=bool)
+        for name, channels in removed.items():
+            self._removed[graph.members[name][list(channels)]] = True
+        self._cache: dict[int, tuple[Mask | None, ...]] = {}
+
+    def masks(self, value: Value) -> tuple[Mask | None, ...]:
+        """Return for each dimension which positions stay; None where all do."""
+        if id(value) not in self._cache:
+            self._cache[id(value)] = self._compute(value)
+        return self._cache[id(value)]
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        """Return the shape that is left."""
+        return tuple(
+            size if mask is None else int(mask.sum())
+            for size, mask in zip(value.shape, self.masks(value), strict=True)
+        )
+
+    def _compute(self, value: Value) -> tuple[Mask | None, ...]:
+        masks: list[Mask | None] = [None] * value.ndim
+        for layer in value.layers:
+            found = self._of_layer(layer)
+            if found is not None:
+                dim, mask = found
+                masks[dim] = mask
+        return tuple(masks)
+
+    def _of_layer(self, layer: Layer) -> tuple[int, Mask] | None:
+        removed = self._removed[self._classes.of(layer.labels)]
+        if not removed.any():
+            return None
+        dim = shrinking_dim(np.where(removed, 0, FIXED))
+        if dim is None:
+            raise RuntimeError("channels that do not form a rectangle were chosen for removal")
+        other = tuple(d for d in range(removed.ndim) if d != dim)
+        return dim, ~removed.any(axis=other)

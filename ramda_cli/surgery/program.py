@@ -1,0 +1,193 @@
+"""A graph of ATen operations that runs as a module: a model without its Python code."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The result of an earlier operation, or an input or tensor, by name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One call.
+
+    Attributes:
+        name: of its result.
+        target: an ATen operator or a plain operator on numbers.
+        args, kwargs: nested, with `Reference` where a result is used.
+    """
+
+    name: str
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class GraphProgram:
+    """A function as a list of operations.
+
+    Attributes:
+        inputs: names of the inputs in order.
+        tensors: result name to the qualified name of the parameter or buffer.
+        operations: in order of execution.
+        output: nested `Reference`s.
+    """
+
+    inputs: tuple[str, ...]
+    tensors: Mapping[str, str]
+    operations: tuple[Operation, ...]
+    output: Any
+
+
+class GraphModel(nn.Module):
+    """A module that runs a `GraphProgram`.
+
+    It computes what the model computed in evaluation mode: BatchNorm uses its stored statistics
+    and dropout is gone, in training mode too. Parameters keep their qualified names.
+
+    Args:
+        program: what to run.
+        parameters, buffers: by qualified name.
+    """
+
+    def __init__(
+        self,
+        program: GraphProgram,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+    ) -> None:
+        super().__init__()
+        self.program = program
+        for name, tensor in parameters.items():
+            owner, leaf = self._owner(name)
+            owner.register_parameter(leaf, nn.Parameter(tensor, tensor.requires_grad))
+        for name, tensor in buffers.items():
+            owner, leaf = self._owner(name)
+            owner.register_buffer(leaf, tensor)
+        self._last_uses = _last_uses(program)
+
+    def forward(self, *inputs: Any) -> Any:
+        """Run the operations, forgetting each result after its last use."""
+        program = self.program
+        if len(inputs) != len(program.inputs):
+            raise TypeError(f"the model takes {len(program.inputs)} inputs, got {len(inputs)}")
+        results: dict[str, Any] = dict(zip(program.inputs, inputs, strict=True))
+        for name, qualified in program.tensors.items():
+            results[name] = self._tensor(qualified)
+        placement = _Placement(results[program.inputs[0]], self._floating_dtype())
+        for operation, finished in zip(program.operations, self._last_uses, strict=True):
+            args = _resolve(operation.args, results, placement)
+            kwargs = _resolve(operation.kwargs, results, placement)
+            results[operation.name] = operation.target(*args, **kwargs)
+            for name in finished:
+                del results[name]
+        return _resolve(program.output, results, placement)
+
+    def _owner(self, qualified: str) -> tuple[nn.Module, str]:
+        path, _, leaf = qualified.rpartition(".")
+        owner: nn.Module = self
+        for part in path.split(".") if path else ():
+            if part not in owner._modules:
+                owner.add_module(part, nn.Module())
+            owner = owner.get_submodule(part)
+        return owner, leaf
+
+    def _tensor(self, qualified: str) -> Tensor:
+        path, _, leaf = qualified.rpartition(".")
+        return getattr(self.get_submodule(path), leaf)
+
+    def _floating_dtype(self) -> torch.dtype:
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """Where a call runs: factories made for one device and dtype follow the input's."""
+
+    example: Any
+    dtype: torch.dtype
+
+    def device(self, exported: torch.device) -> torch.device:
+        return self.example.device if isinstance(self.example, Tensor) else exported
+
+    def floating(self, exported: torch.dtype) -> torch.dtype:
+        # A float64 copy exists to be compared exactly: a cast to float32 would undo it.
+        widen = self.dtype == torch.float64 and exported == torch.float32
+        return torch.float64 if widen else exported
+
+
+def operations_of(graph: fx.Graph) -> tuple[Operation, ...]:
+    """Translate the calls of an fx graph."""
+    return tuple(
+        Operation(node.name, node.target, to_references(node.args), to_references(node.kwargs))
+        for node in graph.nodes
+        if node.op == "call_function"
+    )
+
+
+def to_references(argument: Any) -> Any:
+    """Replace fx nodes in a nested argument by references to their names."""
+    if isinstance(argument, fx.Node):
+        return Reference(argument.name)
+    if isinstance(argument, (list, tuple)):
+        return type(argument)(to_references(item) for item in argument)
+    if isinstance(argument, Mapping):
+        return {key: to_references(item) for key, item in argument.items()}
+    return argument
+
+
+def references(argument: Any) -> list[str]:
+    """Return the names that a nested argument refers to."""
+    if isinstance(argument, Reference):
+        return [argument.name]
+    if isinstance(argument, (list, tuple)):
+        return [name for item in argument for name in references(item)]
+    if isinstance(argument, Mapping):
+        return [name for item in argument.values() for name in references(item)]
+    return []
+
+
+def _resolve(argument: Any, results: Mapping[str, Any], placement: _Placement) -> Any:
+    if isinstance(argument, Reference):
+        return results[argument.name]
+    if isinstance(argument, (list, tuple)):
+        return type(argument)(_resolve(item, results, placement) for item in argument)
+    if isinstance(argument, Mapping):
+        return {key: _resolve(item, results, placement) for key, item in argument.items()}
+    if isinstance(argument, torch.device):
+        return placement.device(argument)
+    if isinstance(argument, torch.dtype):
+        return placement.floating(argument)
+    return argument
+
+
+def _last_uses(program: GraphProgram) -> tuple[tuple[str, ...], ...]:
+    """Return, for each operation, the results that nothing after it needs."""
+    needed = set(references(program.output))
+    finished: list[tuple[str, ...]] = []
+    for operation in reversed(program.operations):
+        used = set(references(operation.args)) | set(references(operation.kwargs))
+        used.add(operation.name)
+        finished.append(tuple(sorted(used - needed)))
+        needed |= used
+    return tuple(reversed(finished))
+
+
+def drop_unused(operations: Sequence[Operation], output: Any) -> tuple[Operation, ...]:
+    """Return the operations that the output needs, in order."""
+    needed = set(references(output))
+    kept: list[Operation] = []
+    for operation in reversed(operations):
+        if operation.name in needed:
+            kept.append(operation)
+            needed |= set(references(operation.args)) | set(references(operation.kwargs))
+    return tuple(reversed(kept))
