@@ -1,0 +1,7 @@
+"""Physically smaller models: removing channels, and running a rewritten graph."""
+
+from ramda_cli.surgery.plan import RemovalPlan
+from ramda_cli.surgery.program import GraphModel, GraphProgram
+from ramda_cli.surgery.remove import remove
+
+__all__ = ["GraphModel", "GraphProgram", "RemovalPlan", "remove"]

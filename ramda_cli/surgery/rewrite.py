@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 
 from ramda_cli.structure.discover import ChannelGraph
 from ramda_cli.structure.labels import Value
+from ramda_cli.structure.support import named_tensors
 from ramda_cli.structure.trace import operator_name
 from ramda_cli.surgery.kept import KeptPositions, Mask
 from ramda_cli.surgery.program import (
@@ -26,19 +27,23 @@ from ramda_cli.surgery.program import (
 _aten = torch.ops.aten
 
 
-def rewrite(graph: ChannelGraph, removed: Mapping[str, Sequence[int]]) -> GraphModel:
-    """Return a module that computes the same function with these channels gone.
+def rewrite(
+    model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Sequence[int]]
+) -> GraphModel:
+    """Return a module that computes the model's function with these channels gone.
 
     Args:
-        graph: of the structure that names the channels.
+        model: whose parameters and buffers are sliced; it is left as it is.
+        graph: of the structure that was discovered on it.
         removed: channels by group name.
     """
-    return _Rewriter(graph, KeptPositions(graph, removed)).model()
+    return _Rewriter(model, graph, KeptPositions(graph, removed)).model()
 
 
 class _Rewriter:
-    def __init__(self, graph: ChannelGraph, kept: KeptPositions) -> None:
+    def __init__(self, model: nn.Module, graph: ChannelGraph, kept: KeptPositions) -> None:
         self.kept = kept
+        self._tensors = named_tensors(model)
         self._trace = graph.trace
         self._program = graph.trace.program
         self._operations: list[Operation] = []
@@ -115,7 +120,7 @@ class _Rewriter:
         return torch.utils._pytree.tree_unflatten(flat, spec)
 
     def _with_tensors(self, program: GraphProgram) -> GraphModel:
-        state = {**self._program.constants, **self._program.state_dict}
+        state = {**self._program.constants, **self._tensors}
         trainable = set(self._program.graph_signature.parameters)
         parameters: dict[str, Tensor] = {}
         buffers: dict[str, Tensor] = {}

@@ -74,7 +74,7 @@ def vector_norm(
     "cumsum",
     "logcumsumexp",
     "sort",
-)  # noqa: E501
+)
 def along_dim(
     couplings: Couplings, output: Output, x: Value, dim: int = -1, *_: Any, **__: Any
 ) -> list[Value]:

@@ -19,7 +19,7 @@ from ramda_cli.structure.rules.registry import Output, rule
     "squeeze",
     "flatten",
     "unflatten",
-)  # noqa: E501
+)
 def view(couplings: Couplings, output: Output, x: Value, *_: Any) -> Value:
     """Split and merge dimensions."""
     return reshape(couplings, x, output.shape)

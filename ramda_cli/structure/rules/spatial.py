@@ -22,7 +22,7 @@ def _spatial(couplings: Couplings, output: Output, x: Value, dims: int) -> list[
     "adaptive_max_pool1d",
     "upsample_linear1d",
     "upsample_nearest1d",
-)  # noqa: E501
+)
 def pool1d(couplings: Couplings, output: Output, x: Value, *_: Any) -> list[Value]:
     """Mix along the last dimension."""
     return _spatial(couplings, output, x, 1)
