@@ -1,3 +1,82 @@
-"""Fine-tune a model under structured sparsity, remove what became zero, prove nothing changed."""
+"""Fine-tune a model under structured sparsity, remove what became zero, prove nothing changed.
+
+    import ramda_cli as ramda
+    structure = ramda.discover(model, example_inputs)
+    optimizer = ramda.RAMDA(
+        model.named_parameters(), ramda.penalties(structure, ramda.GroupLasso(1e-6))
+    )
+    ...
+    support = ramda.identify(model, structure)
+    smaller, plan = ramda.remove(model, structure, support)
+    proof = ramda.verify(model, smaller, example_inputs)
+    ramda.save(smaller, plan, "model.safetensors")
+    model = ramda.load("model.safetensors")
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ramda_cli.export import load, save
+    from ramda_cli.optimizers import RAMDA, Penalty, penalties
+    from ramda_cli.regularizers import GroupLasso
+    from ramda_cli.structure import (
+        DependencyGroup,
+        Structure,
+        Support,
+        discover,
+        identify,
+        input_channel_structure,
+        zero_,
+    )
+    from ramda_cli.surgery import RemovalPlan, remove
+    from ramda_cli.verification import Proof, verify
 
 __version__ = "0.1.0"
+
+# Imported on first use, so that `ramda --help` does not wait for torch.
+_HOME = {
+    "DependencyGroup": "structure",
+    "GroupLasso": "regularizers",
+    "Penalty": "optimizers",
+    "Proof": "verification",
+    "RAMDA": "optimizers",
+    "RemovalPlan": "surgery",
+    "Structure": "structure",
+    "Support": "structure",
+    "discover": "structure",
+    "identify": "structure",
+    "input_channel_structure": "structure",
+    "load": "export",
+    "penalties": "optimizers",
+    "remove": "surgery",
+    "save": "export",
+    "verify": "verification",
+    "zero_": "structure",
+}
+
+__all__ = [  # noqa: RUF022  (in the order of use)
+    "discover",
+    "input_channel_structure",
+    "zero_",
+    "identify",
+    "remove",
+    "verify",
+    "save",
+    "load",
+    "RAMDA",
+    "Penalty",
+    "penalties",
+    "GroupLasso",
+    "DependencyGroup",
+    "Structure",
+    "Support",
+    "RemovalPlan",
+    "Proof",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"ramda_cli.{_HOME[name]}"), name)

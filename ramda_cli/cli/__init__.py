@@ -1,0 +1,1 @@
+"""The `ramda` command. Nothing here imports torch before a command needs it."""

@@ -1,0 +1,1 @@
+"""Image classification data: sources, splits, transforms and loaders."""

@@ -1,0 +1,1 @@
+"""Loading models by name, adapting their head and building them again."""

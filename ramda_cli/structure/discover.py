@@ -15,9 +15,9 @@ from ramda_cli.structure.groups import (
     check_disjoint,
     crossing_parameter,
 )
-from ramda_cli.structure.labels import Array, Slot
+from ramda_cli.structure.labels import Array, Fix, Slot
 from ramda_cli.structure.solve import Classes, first_fix, solve
-from ramda_cli.structure.trace import Trace, trace
+from ramda_cli.structure.trace import Trace, module_paths, trace
 
 _KERNEL_POSITION = "a kernel position"
 _NOT_CONSUMED = "no weight reads these channels"
@@ -114,6 +114,7 @@ class _GroupBuilder:
             for dim, size in enumerate(value.shape)
             if size > 1
         ]
+        self._modules = module_paths(traced.program.graph)
         self._consumers = self._consumer_slots()
         self._occurrences = self._find_occurrences()
 
@@ -126,7 +127,7 @@ class _GroupBuilder:
             if self._classes.fix[channel_class] >= 0:
                 fix = first_fix(self._classes, self._trace.couplings, channel_class)
                 if fix.reason != _KERNEL_POSITION:
-                    key = (self._fixed_name(slots), fix.reason, fix.operator)
+                    key = (self._fixed_name(slots), self._reason(fix), fix.operator)
                     fixed[key] = fixed.get(key, 0) + 1
             elif not consumers:
                 key = (self._fixed_name(slots), _NOT_CONSUMED, "")
@@ -186,6 +187,11 @@ class _GroupBuilder:
         made = made or [self._slots[n] for n in slots]
         weights = (s for s in made if len(self._trace.parameters[s.parameter].shape) > 1)
         return next(weights, made[0])
+
+    def _reason(self, fix: Fix) -> str:
+        """Return why channels stay, and in which module."""
+        module = self._modules.get(fix.node)
+        return f"{fix.reason} at {module}" if module else fix.reason
 
     def _fixed_name(self, slots: Array) -> str:
         slot = self._producer(slots.tolist(), frozenset())

@@ -1,5 +1,6 @@
 """From a module to its ATen graph."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -72,18 +73,23 @@ def _export_fixed(
 def _export(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any
 ) -> ExportedProgram:
-    shapes = None
-    if dynamic is not None:
-        positional, named = dynamic
-        shapes = {**_by_name(module, positional), **named} if named else positional
+    shapes = None if dynamic is None else _by_name(module, *dynamic)
     return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
 
 
-def _by_name(module: nn.Module, positional: tuple[Any, ...]) -> dict[str, Any]:
-    import inspect
-
-    names = list(inspect.signature(module.forward).parameters)
-    return dict(zip(names, positional, strict=False))
+def _by_name(
+    module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
+) -> dict[str, Any]:
+    """Return dynamic shapes by the names of forward's parameters; `*inputs` takes the rest."""
+    shapes: dict[str, Any] = {}
+    for name, parameter in inspect.signature(module.forward).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            shapes[name] = positional
+            break
+        if not positional:
+            break
+        shapes[name], positional = positional[0], positional[1:]
+    return {**shapes, **named}
 
 
 def _at_least_two(value: Any) -> Any:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 Array = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 Shape = tuple[int, ...]
 
 NO_CHANNEL = -1
@@ -61,6 +62,8 @@ class Value:
     Attributes:
         shape: its sizes, the batch's included.
         layers: with pairwise disjoint supports.
+        held: labels, all fixed, of dimensions that no layer covers. They decide nothing: what meets
+            such a dimension must stay, and takes the reason from here.
         from_parameters: whether it is computed from parameters alone.
         data: its content, when it is an integer tensor that no input reaches.
     """
@@ -69,6 +72,7 @@ class Value:
     layers: tuple[Layer, ...] = ()
     from_parameters: bool = False
     data: Tensor | None = None
+    held: tuple[Layer, ...] = ()
 
     @property
     def ndim(self) -> int:
@@ -80,6 +84,10 @@ class Value:
         """Dimensions of more than one element that no layer covers."""
         covered = frozenset().union(*(layer.support for layer in self.layers))
         return frozenset(d for d, size in enumerate(self.shape) if size > 1) - covered
+
+    def held_outside(self, dims: Iterable[int]) -> tuple[Layer, ...]:
+        """Return the held layers that do not vary along `dims`."""
+        return tuple(layer for layer in self.held if layer.support.isdisjoint(dims))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +159,12 @@ class Couplings:
         )
         return Value(shape, layers, from_parameters=parameter is not None)
 
+    def fixed_value(self, shape: Shape, why: str, *, dims: Iterable[int] | None = None) -> Value:
+        """Return a value without channels that remembers why `dims` (all, when not given) stay."""
+        value = self.fresh_value(shape, dims=dims)
+        self.fix_value(value, why)
+        return Value(shape, held=value.layers)
+
     def couple(self, one: Array, other: Array) -> None:
         """Name the labels of both arrays, element by element, as the same channels."""
         one, other = (array.ravel() for array in np.broadcast_arrays(one, other))
@@ -180,10 +194,15 @@ class Couplings:
             labels = np.unique(layer.labels)
             self.consumptions.append((labels[labels >= 0], layer.origin))
         else:
-            self.fix(layer.labels, "summed over without a weight")
+            self.fix(layer.labels, "multiplied and summed by something that is not a plain weight")
 
     def value(
-        self, shape: Sequence[int], layers: Iterable[Layer | None], *, from_parameters: bool = False
+        self,
+        shape: Sequence[int],
+        layers: Iterable[Layer | None],
+        *,
+        from_parameters: bool = False,
+        held: Iterable[Layer] = (),
     ) -> Value:
         """Build a value; a layer that has shrunk to one element is fixed and dropped."""
         kept = []
@@ -194,7 +213,8 @@ class Couplings:
                 kept.append(layer)
             else:
                 self.fix(layer.labels, "a single channel is selected")
-        return Value(tuple(shape), tuple(kept), from_parameters)
+        still_held = tuple(layer for layer in held if layer.labels.size > 1)
+        return Value(tuple(shape), tuple(kept), from_parameters, held=still_held)
 
 
 def along(labels: Array, dim: int, ndim: int) -> Array:

@@ -5,7 +5,6 @@ join         operands meet element by element: their channels become the same
 contract     operands meet and some dimensions are summed over: join, then consume or mix
 reshape      only the dimensions that a reshape splits or merges are touched
 take         index the labels as the operation indexes the elements
-concatenate  labels follow their operand; the other dimensions are joined
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +14,6 @@ from typing import Literal
 import numpy as np
 
 from ramda_cli.structure.labels import (
-    NO_CHANNEL,
     Array,
     Couplings,
     Layer,
@@ -52,8 +50,34 @@ def mix(couplings: Couplings, layer: Layer, dims: Iterable[int], why: str) -> La
 def mix_value(couplings: Couplings, value: Value, dims: Iterable[int], why: str) -> Value:
     """Mix every layer of a value along `dims` (negative ones count from the end)."""
     chosen = {d % value.ndim for d in dims} if value.ndim else set()
-    layers = (mix(couplings, layer, chosen, why) for layer in value.layers)
-    return couplings.value(value.shape, layers, from_parameters=value.from_parameters)
+    layers = [mix(couplings, layer, chosen, why) for layer in value.layers]
+    pairs = zip(value.layers, layers, strict=True)
+    fixed = (layer.without_origin() for layer, mixed in pairs if mixed is None)
+    return couplings.value(
+        value.shape, layers, from_parameters=value.from_parameters, held=(*value.held, *fixed)
+    )
+
+
+def yield_to(
+    couplings: Couplings, layer: Layer, others: Sequence[Value], free: Iterable[int] = ()
+) -> Layer | None:
+    """Mix a layer over the dimensions that other operands have and do not label.
+
+    Where all of the layer must stay, it takes the reason that one of the others remembers.
+
+    Args:
+        couplings: what is found so far.
+        layer: of an operand with as many dimensions as the others.
+        others: the operands it meets.
+        free: dimensions along which the operands do not meet.
+    """
+    rigid = frozenset().union(*(other.unlabelled_dims for other in others)) - frozenset(free)
+    held = (h for other in others for h in other.held if h.labels.shape == layer.labels.shape)
+    why = next(held, None) if layer.support <= rigid else None
+    if why is None:
+        return mix(couplings, layer, rigid, "meets a dimension that cannot shrink")
+    couplings.couple(layer.labels, why.labels)
+    return None
 
 
 def join(couplings: Couplings, values: Sequence[Value], zero: ZeroRule) -> Value:
@@ -67,10 +91,9 @@ def join(couplings: Couplings, values: Sequence[Value], zero: ZeroRule) -> Value
     operands = [_pad_left(value, len(shape)) for value in values]
     items: list[tuple[int, Layer]] = []
     for number, operand in enumerate(operands):
-        others = (other for i, other in enumerate(operands) if i != number)
-        rigid = frozenset().union(*(other.unlabelled_dims for other in others))
+        others = [other for i, other in enumerate(operands) if i != number]
         for layer in operand.layers:
-            kept = mix(couplings, layer, rigid, "meets a dimension that cannot shrink")
+            kept = yield_to(couplings, layer, others)
             if kept is not None and kept.labels.size > 1:
                 items.append((number, kept))
             elif kept is not None:
@@ -80,7 +103,8 @@ def join(couplings: Couplings, values: Sequence[Value], zero: ZeroRule) -> Value
         for overlapping in _overlapping(items)
     ]
     from_parameters = all(value.from_parameters for value in values)
-    return couplings.value(shape, layers, from_parameters=from_parameters)
+    held = _disjoint(layer for operand in operands for layer in operand.held)
+    return couplings.value(shape, layers, from_parameters=from_parameters, held=held)
 
 
 def contract(
@@ -104,16 +128,20 @@ def contract(
         kept = mix(couplings, layer, summed, why)
         if kept is not None:
             layers.append(Layer(kept.labels.reshape(kept.labels.shape[: len(output)])))
+    held = (
+        Layer(layer.labels.reshape(layer.labels.shape[: len(output)]))
+        for layer in joined.held_outside(summed)
+    )
     return couplings.value(
-        joined.shape[: len(output)], layers, from_parameters=joined.from_parameters
+        joined.shape[: len(output)], layers, from_parameters=joined.from_parameters, held=held
     )
 
 
 def reshape(couplings: Couplings, value: Value, shape: Sequence[int]) -> Value:
     """Follow a reshape: only the dimensions that it splits or merges are relabelled."""
     segments = _segments(value.shape, tuple(shape))
-    layers: list[Layer] = []
-    for layer in value.layers:
+
+    def relabel(layer: Layer) -> Layer:
         full: list[int] = []
         target: list[int] = []
         for before, after in segments:
@@ -121,20 +149,26 @@ def reshape(couplings: Couplings, value: Value, shape: Sequence[int]) -> Value:
             full += [value.shape[d] if touched else 1 for d in before]
             target += [shape[d] if touched else 1 for d in after]
         labels = trim(np.broadcast_to(layer.labels, full).reshape(target))
-        support = Layer(labels).support
-        if any(support & other.support for other in layers):
-            couplings.fix(labels, "merged with another channel dimension")
-        else:
-            layers.append(Layer(labels, layer.origin))
-    return couplings.value(shape, layers, from_parameters=value.from_parameters)
+        return Layer(labels, layer.origin)
+
+    relabelled = [relabel(layer) for layer in value.layers]
+    layers = _disjoint(relabelled)
+    for layer in relabelled:
+        if layer not in layers:
+            couplings.fix(layer.labels, "merged with another channel dimension")
+    held = _disjoint([*layers, *(relabel(layer) for layer in value.held)])[len(layers) :]
+    return couplings.value(shape, layers, from_parameters=value.from_parameters, held=held)
 
 
 def take(
     couplings: Couplings, value: Value, shape: Sequence[int], select: Callable[[Array], Array]
 ) -> Value:
     """Index the labels as the operation indexes the elements."""
-    layers = (Layer(trim(select(layer.labels)), layer.origin) for layer in value.layers)
-    return couplings.value(shape, layers, from_parameters=value.from_parameters)
+    layers, held = (
+        [Layer(trim(select(layer.labels)), layer.origin) for layer in some]
+        for some in (value.layers, value.held)
+    )
+    return couplings.value(shape, layers, from_parameters=value.from_parameters, held=held)
 
 
 def expand(couplings: Couplings, value: Value, shape: Shape) -> Value:
@@ -145,36 +179,15 @@ def expand(couplings: Couplings, value: Value, shape: Shape) -> Value:
     return replace(padded, shape=shape, layers=padded.layers + virtual.layers)
 
 
-def concatenate(couplings: Couplings, values: Sequence[Value], dim: int) -> Value:
-    """Concatenate along `dim`."""
-    shape = list(values[0].shape)
-    shape[dim] = sum(value.shape[dim] for value in values)
-    pieces: list[Layer | None] = []
-    crossing: list[Layer] = []
-    for number, value in enumerate(values):
-        others = (other for i, other in enumerate(values) if i != number)
-        rigid = frozenset().union(*(other.unlabelled_dims for other in others)) - {dim}
-        layers = [
-            mix(couplings, layer, rigid, "concatenated with a dimension that cannot shrink")
-            for layer in value.layers
-        ]
-        kept = [layer for layer in layers if layer is not None and layer.labels.size > 1]
-        pieces.append(next((layer for layer in kept if dim in layer.support), None))
-        crossing += [layer for layer in kept if dim not in layer.support]
-    piece = _concatenate_pieces(couplings, values, dim, pieces, crossing)
-    layers = ([] if piece is None else [piece]) + _merge_crossing(couplings, crossing)
-    return couplings.value(
-        shape, layers, from_parameters=all(value.from_parameters for value in values)
-    )
-
-
 def _pad_left(value: Value, ndim: int) -> Value:
     lead = (1,) * (ndim - value.ndim)
-    layers = tuple(
-        Layer(layer.labels.reshape(lead + layer.labels.shape), layer.origin)
-        for layer in value.layers
+    layers, held = (
+        tuple(
+            Layer(layer.labels.reshape(lead + layer.labels.shape), layer.origin) for layer in some
+        )
+        for some in (value.layers, value.held)
     )
-    return replace(value, shape=lead + value.shape, layers=layers)
+    return replace(value, shape=lead + value.shape, layers=layers, held=held)
 
 
 def _place(value: Value, names: str, letters: Sequence[str]) -> Value:
@@ -187,11 +200,23 @@ def _place(value: Value, names: str, letters: Sequence[str]) -> Value:
             shape[letters.index(names[i])] = sizes[i]
         return shape
 
-    layers = tuple(
-        Layer(layer.labels.transpose(order).reshape(arrange(layer.labels.shape)), layer.origin)
-        for layer in value.layers
+    layers, held = (
+        tuple(
+            Layer(layer.labels.transpose(order).reshape(arrange(layer.labels.shape)), layer.origin)
+            for layer in some
+        )
+        for some in (value.layers, value.held)
     )
-    return replace(value, shape=tuple(arrange(value.shape)), layers=layers)
+    return replace(value, shape=tuple(arrange(value.shape)), layers=layers, held=held)
+
+
+def _disjoint(layers: Iterable[Layer]) -> list[Layer]:
+    """Return the layers that share no dimension with an earlier one."""
+    kept: list[Layer] = []
+    for layer in layers:
+        if all(layer.support.isdisjoint(other.support) for other in kept):
+            kept.append(layer)
+    return kept
 
 
 def _overlapping(items: list[tuple[int, Layer]]) -> list[list[tuple[int, Layer]]]:
@@ -255,11 +280,11 @@ def _joined_origin(
         return next((origins[i] for i in weights if origins[i]), ())
     if zero == "sum":
         everywhere = len({number for number, _ in items}) == len(operands)
-        return _merge(origins) if everywhere else ()
+        return all_zero(origins) if everywhere else ()
     return origins[0] if zero == "keep" else ()
 
 
-def _merge(origins: Sequence[tuple[Slot, ...]]) -> tuple[Slot, ...]:
+def all_zero(origins: Sequence[tuple[Slot, ...]]) -> tuple[Slot, ...]:
     """Return the slots that make all operands zero, or none when one operand has no such slot."""
     if not all(origins):
         return ()
@@ -293,63 +318,3 @@ def _segments(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
                 j += 1
         segments.append((left, right))
     return segments
-
-
-def _concatenate_pieces(
-    couplings: Couplings,
-    values: Sequence[Value],
-    dim: int,
-    pieces: list[Layer | None],
-    crossing: list[Layer],
-) -> Layer | None:
-    """Concatenate the layers that vary along `dim`; an operand without one is constant there.
-
-    Pieces that also vary along other dimensions must agree on these, and so must layers that
-    cross them; where they do not, the pieces collapse to what they have in common. Layers that no
-    longer vary along `dim` are moved to `crossing`.
-    """
-    labelled = [piece for piece in pieces if piece is not None]
-    if not labelled:
-        return None
-    sides = [piece.support - {dim} for piece in labelled]
-    side = frozenset.intersection(*sides)
-    if any(other != side for other in sides):
-        pieces[:] = [
-            piece and mix(couplings, piece, piece.support - side - {dim}, "concatenated")
-            for piece in pieces
-        ]
-    meets = [layer.support & side for layer in crossing if layer.support & side]
-    if meets:
-        unit = frozenset.intersection(side, *meets)
-        reduced = [
-            mix(couplings, layer, layer.support - unit, "concatenated")
-            if layer.support & side
-            else layer
-            for layer in [*(piece for piece in pieces if piece is not None), *crossing]
-        ]
-        crossing[:] = [layer for layer in reduced if layer is not None]
-        return None
-    parts = []
-    for piece, value in zip(pieces, values, strict=True):
-        extent = [size if d in side or d == dim else 1 for d, size in enumerate(value.shape)]
-        labels = np.full((1,) * value.ndim, NO_CHANNEL) if piece is None else piece.labels
-        parts.append(np.broadcast_to(labels, extent))
-    origins = [() if piece is None else piece.origin for piece in pieces]
-    return Layer(np.concatenate(parts, axis=dim), _merge(origins))
-
-
-def _merge_crossing(couplings: Couplings, crossing: Sequence[Layer]) -> list[Layer]:
-    """Couple layers of equal support across operands; fix those that overlap without agreeing."""
-    by_support: dict[frozenset[int], list[Layer]] = {}
-    for layer in crossing:
-        by_support.setdefault(layer.support, []).append(layer)
-    merged: list[Layer] = []
-    for support, layers in by_support.items():
-        if any(support & other and support != other for other in by_support):
-            for layer in layers:
-                couplings.fix(layer.labels, "concatenated along different dimensions")
-            continue
-        for layer in layers[1:]:
-            couplings.couple(layers[0].labels, layer.labels)
-        merged.append(Layer(layers[0].labels, _merge([layer.origin for layer in layers])))
-    return merged

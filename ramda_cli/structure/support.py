@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ramda_cli.structure.discover import Structure
 from ramda_cli.structure.groups import DependencyGroup, ParameterSlice
-from ramda_cli.structure.labels import Array
+from ramda_cli.structure.labels import Mask
 
 
 @dataclass(frozen=True)
@@ -73,21 +73,22 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return named
 
 
-def _zero_channels(group: DependencyGroup, tensors: Mapping[str, Tensor]) -> Array:
+def _zero_channels(group: DependencyGroup, tensors: Mapping[str, Tensor]) -> Mask:
     zero = np.ones(group.channels, dtype=bool)
     for part in group.penalized:
         zero &= _zero_in(part, tensors[part.parameter])
     return zero
 
 
-def _zero_in(part: ParameterSlice, tensor: Tensor) -> Array:
+def _zero_in(part: ParameterSlice, tensor: Tensor) -> Mask:
     other = [d for d in range(tensor.ndim) if d != part.dim]
     zero = (tensor == 0).all(dim=tuple(other)) if other else tensor == 0
-    return zero.cpu().numpy()[part.indices].all(axis=1)
+    by_position: Mask = zero.cpu().numpy()
+    return np.logical_and.reduce(by_position[part.indices], axis=1)
 
 
 def _hold_one_position(
-    structure: Structure, tensors: Mapping[str, Tensor], zeros: dict[str, Array]
+    structure: Structure, tensors: Mapping[str, Tensor], zeros: dict[str, Mask]
 ) -> dict[str, list[int]]:
     held: dict[str, list[int]] = {}
     removed: dict[tuple[str, int], int] = {}

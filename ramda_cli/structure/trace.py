@@ -1,8 +1,8 @@
 """Walk the exported graph once and let every operator's rule say what it does to channels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -17,6 +17,8 @@ from ramda_cli.structure.rules.reduction import reduction
 NodeValue = Value | list[Value] | int | float | bool | None
 
 _MAX_KNOWN_ELEMENTS = 10_000_000
+_UNKNOWN_SIZE = 2
+"""Stands for a size that depends on the input's values; whatever has one carries no channels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,10 @@ def trace(program: ExportedProgram) -> Trace:
 
 def size_hint(size: int | torch.SymInt) -> int:
     """Return a size, a symbolic one at the value it had for the example inputs."""
-    return size if isinstance(size, int) else int(size.node.hint)
+    if isinstance(size, int):
+        return size
+    hint = size.node.hint
+    return _UNKNOWN_SIZE if hint is None else int(cast(int, hint))
 
 
 def shape_of(tensor: Tensor) -> Shape:
@@ -62,6 +67,21 @@ def operator_name(target: Any) -> str:
         namespace, name = target._schema.name.split("::")
         return name if namespace == "aten" else f"{namespace}::{name}"
     return getattr(target, "__name__", str(target))
+
+
+def module_paths(graph: fx.Graph) -> dict[str, str]:
+    """Return, for each call inside a submodule, the submodule's path by the call's name."""
+    paths = {}
+    for node in graph.nodes:
+        stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+        if node.op == "call_function" and stack and stack[-1]:
+            paths[node.name] = stack[-1]
+    return paths
+
+
+def arguments(node: fx.Node) -> tuple[Any, ...]:
+    """Return the positional arguments of a call; what they are follows from its operator."""
+    return node.args
 
 
 class _Tracer:
@@ -85,7 +105,8 @@ class _Tracer:
         elif node.op == "output":
             self._fix_outputs(node)
         elif node.op == "get_attr":
-            raise NotImplementedError(f"higher-order operation at {node.name}")
+            # The branch of a higher-order operation, which has no rule and fixes what it touches.
+            self.values[node.name] = None
         else:
             self.values[node.name] = self._call(node)
 
@@ -95,7 +116,8 @@ class _Tracer:
             return None if example is None else _number(example)
         spec = self._inputs[node.name]
         if spec.kind == InputKind.USER_INPUT or spec.target is None:
-            return Value(shape_of(example))
+            shape = shape_of(example)
+            return self.couplings.fixed_value(shape, "the model's input", dims=range(1, len(shape)))
         tensor = self._program.state_dict.get(spec.target)
         if tensor is None:
             tensor = self._program.constants.get(spec.target)
@@ -134,8 +156,8 @@ class _Tracer:
             return None
         if not isinstance(example, (Tensor, tuple, list)):
             return _number(example)
-        args = fx.map_arg(node.args, lambda argument: self.values[argument.name])
-        kwargs = fx.map_arg(node.kwargs, lambda argument: self.values[argument.name])
+        args = _map(node.args, self.values)
+        kwargs = _map(node.kwargs, self.values)
         if operator_name(node.target) == "getitem":
             return args[0][args[1]]
         tensors = [example] if isinstance(example, Tensor) else list(example)
@@ -143,7 +165,12 @@ class _Tracer:
             tuple(shape_of(t) if isinstance(t, Tensor) else () for t in tensors),
             tuple(isinstance(t, Tensor) and t.is_floating_point() for t in tensors),
         )
-        values = self._apply(node, output, args, kwargs)
+        if _has_unknown_size(tensors):
+            why = "the size of a result depends on the input's values"
+            inputs = [*args, *kwargs.values()]
+            values = unlabelled(self.couplings, output, *inputs, why=why)
+        else:
+            values = self._apply(node, output, args, kwargs)
         if not isinstance(example, Tensor):
             return values
         return replace(values[0], data=self._known_data(node, example))
@@ -157,7 +184,7 @@ class _Tracer:
             return unlabelled(self.couplings, output, *inputs, why=f"no rule for {name}")
         try:
             result = function(self.couplings, output, *args, **kwargs)
-        except (NotImplementedError, ValueError, IndexError, TypeError, KeyError):
+        except (NotImplementedError, ValueError, LookupError, TypeError, AttributeError):
             why = f"the rule for {name} does not cover this use"
             return unlabelled(self.couplings, output, *inputs, why=why)
         values = result if isinstance(result, list) else [result]
@@ -178,9 +205,18 @@ class _Tracer:
             if data is None:
                 return None
             known[argument.name] = data
-        args = fx.map_arg(node.args, lambda argument: known[argument.name])
-        kwargs = fx.map_arg(node.kwargs, lambda argument: known[argument.name])
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        target = cast(Any, node.target)
+        return target(*_map(node.args, known), **_map(node.kwargs, known))
+
+
+def _map(argument: Any, results: Mapping[str, Any]) -> Any:
+    """Replace the nodes in a nested argument by their results."""
+    return fx.map_arg(argument, lambda node: results[node.name])
+
+
+def _has_unknown_size(tensors: Sequence[Any]) -> bool:
+    sizes = [size for tensor in tensors if isinstance(tensor, Tensor) for size in tensor.shape]
+    return any(not isinstance(size, int) and size.node.hint is None for size in sizes)
 
 
 def _find_rule(name: str, target: Any) -> Rule | None:
@@ -202,7 +238,7 @@ def _number(example: Any) -> int | float | bool:
     if isinstance(example, torch.SymInt):
         return size_hint(example)
     if isinstance(example, (torch.SymBool, torch.SymFloat)):
-        hint = example.node.hint
+        hint = cast(float, example.node.hint or 0)
         return float(hint) if isinstance(example, torch.SymFloat) else bool(hint)
     return example
 

@@ -3,13 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from ramda_cli.structure.discover import ChannelGraph
-from ramda_cli.structure.labels import Layer, Value
+from ramda_cli.structure.labels import Layer, Mask, Value
 from ramda_cli.structure.solve import FIXED, shrinking_dim
-
-Mask = npt.NDArray[np.bool_]
 
 
 class KeptPositions:
@@ -53,4 +50,5 @@ class KeptPositions:
         if dim is None:
             raise RuntimeError("channels that do not form a rectangle were chosen for removal")
         other = tuple(d for d in range(removed.ndim) if d != dim)
-        return dim, ~removed.any(axis=other)
+        gone: Mask = removed.any(axis=other, keepdims=True).reshape(-1)
+        return dim, ~gone

@@ -125,13 +125,9 @@ class _Placement:
         return torch.float64 if widen else exported
 
 
-def operations_of(graph: fx.Graph) -> tuple[Operation, ...]:
-    """Translate the calls of an fx graph."""
-    return tuple(
-        Operation(node.name, node.target, to_references(node.args), to_references(node.kwargs))
-        for node in graph.nodes
-        if node.op == "call_function"
-    )
+def operation_of(node: fx.Node) -> Operation:
+    """Translate one call of an fx graph."""
+    return Operation(node.name, node.target, to_references(node.args), to_references(node.kwargs))
 
 
 def to_references(argument: Any) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ramda_cli.models.loaded import ModelSource
+from ramda_cli.models.sources import infer_source
 from ramda_cli.structure import Structure, Support
 from ramda_cli.structure.discover import ChannelGraph
 from ramda_cli.structure.export import evaluation_mode
@@ -41,7 +42,8 @@ def remove(
         model: left as it is.
         structure: discovered on it.
         support: from `identify`.
-        source: how the dense model is built, if known; a file can then be reloaded as its class.
+        source: how the dense model is built, so that a file can be reloaded as its class; a timm
+            model is recognised when this is not given.
 
     Raises:
         ValueError: the structure was not discovered on a graph.
@@ -59,7 +61,7 @@ def remove(
         kept=_kept_ranges(graph, support),
         layout="graph" if native is None else "native",
         patches=patches,
-        source=source,
+        source=source or (None if native is None else infer_source(model)),
         program=rewritten.program,
         constants={name: t for name, t in tensors.items() if name not in held},
         aliases=graph.trace.aliases,

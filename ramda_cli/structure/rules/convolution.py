@@ -71,11 +71,13 @@ def convolve(
         y = per_channel(couplings, y, [bias])
     trailing = (1,) * len(kernel_dims)
     layers = (Layer(layer.labels.reshape(layer.labels.shape + trailing)) for layer in y.layers)
-    return couplings.value(output.shape, layers)
+    space = couplings.fixed_value(output.shape, "positions, not channels", dims=kernel_dims)
+    return couplings.value(output.shape, layers, held=space.held)
 
 
 def _drop_trailing(value: Value) -> Value:
-    layers = tuple(
-        Layer(layer.labels.reshape(layer.labels.shape[:2]), layer.origin) for layer in value.layers
+    layers, held = (
+        tuple(Layer(layer.labels.reshape(layer.labels.shape[:2]), layer.origin) for layer in some)
+        for some in (value.layers, value.held_outside(range(2, value.ndim)))
     )
-    return Value(value.shape[:2], layers, value.from_parameters)
+    return Value(value.shape[:2], layers, value.from_parameters, held=held)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ramda_cli.structure.labels import Couplings, Layer, Value, trim
-from ramda_cli.structure.primitives import mix, mix_value
+from ramda_cli.structure.primitives import mix, mix_value, reshape
 from ramda_cli.structure.rules.registry import Output, rule, unlabelled
 
 
@@ -70,8 +70,6 @@ def gather(
 @rule("pixel_shuffle")
 def pixel_shuffle(couplings: Couplings, output: Output, x: Value, factor: int) -> Value:
     """Move factor² consecutive channels into space: together they are the unit."""
-    from ramda_cli.structure.primitives import reshape
-
     spatial = mix_value(couplings, x, [-1, -2], "moved by a pixel shuffle")
     batch, channels, height, width = x.shape
     blocks = factor * factor

@@ -1,6 +1,7 @@
 """Normalisation: batch norm acts on each channel alone, the others mix what they normalise over."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ramda_cli.structure.labels import Couplings, Layer, Value, along
@@ -23,8 +24,7 @@ def per_channel(
 
 
 def _forget_zeros(value: Value) -> Value:
-    layers = tuple(layer.without_origin() for layer in value.layers)
-    return Value(value.shape, layers, value.from_parameters)
+    return replace(value, layers=tuple(layer.without_origin() for layer in value.layers))
 
 
 def _with_statistics(output: Output, y: Value) -> list[Value]:

@@ -7,6 +7,7 @@ import torch
 
 from ramda_cli.structure.labels import Array, Couplings, Layer, Value
 from ramda_cli.structure.primitives import mix_value
+from ramda_cli.structure.rules.pointwise import pointwise
 from ramda_cli.structure.rules.registry import Output, rule
 
 
@@ -26,8 +27,11 @@ def reduce(
                 return labels
             return labels.reshape([s for d, s in enumerate(labels.shape) if d not in reduced])
 
-        layers = (Layer(squeeze(layer.labels)) for layer in mixed.layers)
-        values.append(couplings.value(shape, layers, from_parameters=x.from_parameters))
+        layers, held = (
+            [Layer(squeeze(layer.labels)) for layer in some]
+            for some in (mixed.layers, mixed.held_outside(reduced))
+        )
+        values.append(couplings.value(shape, layers, from_parameters=x.from_parameters, held=held))
     return values
 
 
@@ -49,8 +53,6 @@ for _name in (
 @rule("max", "min")
 def extremum(couplings: Couplings, output: Output, x: Value, *rest: Any) -> Value | list[Value]:
     """Reduce, or compare two tensors element by element."""
-    from ramda_cli.structure.rules.pointwise import pointwise
-
     if rest and isinstance(rest[0], Value):
         return pointwise(couplings, output, x, rest[0])
     return reduction(couplings, output, x, *rest)
@@ -81,7 +83,7 @@ def along_dim(
     """Mix over one dimension and keep it."""
     value = mix_value(couplings, x, [dim], "a softmax, sort or cumulative sum over channels")
     layers = [layer.without_origin() for layer in value.layers]
-    return [couplings.value(shape, layers) for shape in output.shapes]
+    return [couplings.value(shape, layers, held=value.held) for shape in output.shapes]
 
 
 @rule("topk")

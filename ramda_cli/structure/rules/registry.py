@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ramda_cli.structure.labels import Couplings, Shape, Value
 
@@ -31,11 +31,13 @@ tensors replaced by `Value`s. Returns a value for each output."""
 
 RULES: dict[str, Rule] = {}
 
+_Rule = TypeVar("_Rule", bound=Rule)
 
-def rule(*operators: str) -> Callable[[Rule], Rule]:
+
+def rule(*operators: str) -> Callable[[_Rule], _Rule]:
     """Register a function as the rule of these operators, named without namespace or overload."""
 
-    def register(function: Rule) -> Rule:
+    def register(function: _Rule) -> _Rule:
         for operator in operators:
             if operator in RULES:
                 raise ValueError(f"{operator} has two rules")
@@ -46,10 +48,10 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
 
 
 def unlabelled(couplings: Couplings, output: Output, *values: Any, why: str) -> list[Value]:
-    """Fix every channel of the arguments and return outputs without channels."""
+    """Fix every channel of the arguments and return outputs that remember why."""
     for value in values:
         if isinstance(value, Value):
             couplings.fix_value(value, why)
         elif isinstance(value, (list, tuple)):
             unlabelled(couplings, output, *value, why=why)
-    return [Value(shape) for shape in output.shapes]
+    return [couplings.fixed_value(shape, why) for shape in output.shapes]

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ramda_cli.structure.labels import Array, Couplings, Shape, Value
-from ramda_cli.structure.primitives import concatenate, expand, mix_value, reshape, take
+from ramda_cli.structure.concatenation import concatenate
+from ramda_cli.structure.labels import Array, Couplings, Layer, Shape, Value, trim
+from ramda_cli.structure.primitives import expand, mix_value, reshape, take
 from ramda_cli.structure.rules.registry import Output, rule
 
 
@@ -106,7 +107,7 @@ def take_one(couplings: Couplings, x: Value, shape: Shape, dim: int, position: i
     axis = dim % x.ndim
     return take(
         couplings, x, shape,
-        lambda labels: labels.take(position if labels.shape[axis] > 1 else 0, axis),
+        lambda labels: labels.take([position if labels.shape[axis] > 1 else 0], axis).squeeze(axis),
     )  # fmt: skip
 
 
@@ -171,8 +172,6 @@ def _stack_same(couplings: Couplings, values: Sequence[Value], axis: int) -> Val
     supports = [sorted(sorted(layer.support) for layer in value.layers) for value in values]
     if any(other != supports[0] for other in supports):
         return None
-    from ramda_cli.structure.labels import Layer, trim
-
     shape = list(values[0].shape)
     shape[axis] = len(values)
     layers = []

@@ -12,7 +12,8 @@ from ramda_cli.structure.rules.registry import Output, rule
 def _spatial(couplings: Couplings, output: Output, x: Value, dims: int) -> list[Value]:
     mixed = mix_value(couplings, x, range(-dims, 0), "pooled or resampled")
     layers = [layer.without_origin() for layer in mixed.layers]
-    return [couplings.value(shape, layers) for shape in output.shapes]
+    held = mixed.held_outside(range(x.ndim - dims, x.ndim))
+    return [couplings.value(shape, layers, held=held) for shape in output.shapes]
 
 
 @rule(

@@ -1,0 +1,74 @@
+"""`ramda eval`: the accuracy of a pruned model on data."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from ramda_cli.cli import options
+from ramda_cli.cli.output import model_file, print_json, stdout_console, stdout_to_stderr
+from ramda_cli.cli.progress import progress
+from ramda_cli.config.loading import load_section
+from ramda_cli.config.schema import DataConfig, TrainingConfig
+
+
+def evaluate(
+    file: options.PrunedFile,
+    data: options.RequiredData,
+    data_dir: options.DataDir = None,
+    train_split: options.TrainSplit = None,
+    val_split: options.ValSplit = None,
+    input_key: options.InputKey = None,
+    target_key: options.TargetKey = None,
+    batch_size: options.EvalBatchSize = None,
+    workers: options.Workers = None,
+    image_size: options.ImageSize = None,
+    device: options.Device = None,
+    model_code: Annotated[
+        str | None,
+        typer.Option(
+            "--model-code",
+            metavar="FILE.py:FACTORY",
+            help="The code that builds the dense model, for a model of your own. It is run.",
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Measure the accuracy of a pruned model on the validation part of DATA.
+
+    Examples:
+      ramda eval out/model.safetensors --data digits
+      ramda eval out --data photos --json
+      ramda eval out --data photos --model-code net.py:build
+    """
+    values = {
+        "name": data,
+        "data_dir": data_dir,
+        "train_split": train_split,
+        "val_split": val_split,
+        "input_key": input_key,
+        "target_key": target_key,
+        "eval_batch_size": batch_size,
+        "workers": workers,
+        "image_size": image_size,
+    }
+    source = load_section(DataConfig, "data", values)
+    chosen = load_section(TrainingConfig, "training", {"device": device}).device
+    path = model_file(file)
+    with stdout_to_stderr(), progress() as observer:
+        observer.stage("evaluate", str(path))
+        from ramda_cli.pipeline import evaluate as run
+
+        result = run(path, source, device=chosen, model_code=model_code)
+    if json:
+        print_json(result)
+    else:
+        _render(result)
+
+
+def _render(result: Mapping[str, Any]) -> None:
+    from ramda_cli.report.formatting import count, duration, percent, text_of
+
+    line = text_of(f"{result['metric']} {percent(result['value'], 2)}", style="bold")
+    measured = f" on {count(result['images'])} images in {duration(result['seconds'])}"
+    stdout_console().print(line + text_of(f"{measured}: {result['data']}", style="not bold"))

@@ -1,0 +1,42 @@
+"""`ramda inspect`: what can be removed and what cannot."""
+
+from ramda_cli.cli import options
+from ramda_cli.cli.output import print_json, stdout_console, stdout_to_stderr
+from ramda_cli.cli.progress import progress
+from ramda_cli.config.loading import load_section
+from ramda_cli.config.schema import DataConfig, ModelConfig, StructureConfig
+
+
+def inspect(
+    model: options.Model,
+    weights: options.Weights = None,
+    pretrained: options.Pretrained = None,
+    image_size: options.ImageSize = None,
+    penalize: options.PenalizeFlag = None,
+    keep: options.Keep = None,
+    json: options.Json = False,
+) -> None:
+    """Show which channels of MODEL can be removed, which cannot and why. Nothing is trained.
+
+    Examples:
+      ramda inspect resnet50
+      ramda inspect vit_tiny_patch16_224 --no-pretrained
+      ramda inspect net.py:build --image-size 64 --json
+    """
+    source = load_section(
+        ModelConfig, "model", {"name": model, "weights": weights, "pretrained": pretrained}
+    )
+    structure = load_section(StructureConfig, "structure", {"penalize": penalize, "keep": keep})
+    # Checked as the setting it is; inspecting needs no data.
+    load_section(DataConfig, "data", {"name": "-", "image_size": image_size})
+    with stdout_to_stderr(), progress() as observer:
+        observer.stage("inspect", source.name)
+        from ramda_cli.pipeline import inspect as run
+
+        found = run(source, structure, image_size=image_size)
+    if json:
+        print_json(found)
+        return
+    from ramda_cli.report.inspect_view import render_inspect
+
+    render_inspect(found, stdout_console())

@@ -1,0 +1,198 @@
+"""The flags that more than one command takes, or that name a setting of the configuration.
+
+A flag that was not given is None, so that the configuration file and its defaults hold.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import BaseModel
+
+from ramda_cli.config.schema import (
+    DataConfig,
+    Penalize,
+    Precision,
+    StructureConfig,
+    TrainingConfig,
+)
+
+CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
+_MODEL_HELP: Final = (
+    "A timm name, hf-hub:org/name, path/to/file.py:factory, digits-resnet (ships with ramda),"
+    " or a pruned model.safetensors."
+)
+_DATA_HELP: Final = (
+    "digits, a directory of class folders, a parquet file or directory, imagenet, torch/NAME,"
+    " or a Hugging Face data set id."
+)
+
+
+def _option(*names: str, panel: str, help: str, **more: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=panel, help=help, **more)
+
+
+def _setting(section: type[BaseModel], field: str, *names: str, panel: str, help: str) -> Any:
+    """Return the flag of a setting, its help with the setting's own default."""
+    default = section.model_fields[field].default
+    return _option(*names, panel=panel, help=f"{help} [dim]\\[default: {default}][/dim]")
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL_HELP, show_default=False)]
+OptionalModel = Annotated[
+    str | None, typer.Argument(metavar="MODEL", help=_MODEL_HELP, show_default=False)
+]
+PrunedFile = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="A model.safetensors that ramda wrote, or its directory."),
+]
+
+Weights = Annotated[
+    Path | None,
+    _option("--weights", panel="Model", help="A safetensors state dict to start from."),
+]
+Pretrained = Annotated[
+    bool | None,
+    _option(
+        "--pretrained/--no-pretrained",
+        panel="Model",
+        help="Start a timm model from its pretrained weights.",
+        show_default=False,
+    ),
+]
+
+RequiredData = Annotated[str, _option("--data", panel="Data", metavar="DATA", help=_DATA_HELP)]
+Data = Annotated[str | None, _option("--data", panel="Data", metavar="DATA", help=_DATA_HELP)]
+DataDir = Annotated[
+    Path | None,
+    _option("--data-dir", panel="Data", help="Where imagenet or torch/NAME is or is stored."),
+]
+TrainSplit = Annotated[
+    str | None, _option("--train-split", panel="Data", help="Training split; found by default.")
+]
+ValSplit = Annotated[
+    str | None, _option("--val-split", panel="Data", help="Validation split; found by default.")
+]
+InputKey = Annotated[
+    str | None, _option("--input-key", panel="Data", help="Image column; found by default.")
+]
+TargetKey = Annotated[
+    str | None, _option("--target-key", panel="Data", help="Class column; found by default.")
+]
+BatchSize = Annotated[
+    int | None,
+    _setting(DataConfig, "batch_size", "--batch-size", panel="Data", help="Images per step."),
+]
+EvalBatchSize = Annotated[
+    int | None,
+    _setting(DataConfig, "eval_batch_size", "--batch-size", panel="Data", help="Images at once."),
+]
+Workers = Annotated[
+    int | None,
+    _setting(DataConfig, "workers", "--workers", panel="Data", help="Loader processes."),
+]
+ImageSize = Annotated[
+    int | None,
+    _option("--image-size", panel="Data", help="Square side in pixels; the model's by default."),
+]
+Limit = Annotated[
+    int | None,
+    _option("--limit", panel="Data", help="Use only so many training images, for a quick try."),
+]
+
+PenalizeFlag = Annotated[
+    Penalize | None,
+    _setting(
+        StructureConfig,
+        "penalize",
+        "--penalize",
+        panel="What goes",
+        help="The slices the regularizer sees.",
+    ),
+]
+Keep = Annotated[
+    list[str] | None,
+    _option(
+        "--keep",
+        panel="What goes",
+        metavar="PATTERN",
+        help="Groups that are never removed, a glob such as 'layer4*'; repeatable.",
+    ),
+]
+Floor = Annotated[
+    float | None,
+    _setting(
+        StructureConfig,
+        "floor",
+        "--floor",
+        panel="What goes",
+        help="Share of every width that is always kept.",
+    ),
+]
+Target = Annotated[
+    str | None,
+    _option(
+        "--target",
+        panel="What goes",
+        metavar="METRIC=AMOUNT",
+        help="The size to reach: macs, params or channels, as a share of dense or a count:"
+        " macs=0.5, params=10M.",
+    ),
+]
+Weight = Annotated[
+    float | None,
+    _option("--weight", panel="What goes", help="Regularization weight, in place of a target."),
+]
+
+Epochs = Annotated[
+    int | None,
+    _setting(TrainingConfig, "epochs", "--epochs", panel="Training", help="Passes over the data."),
+]
+LearningRate = Annotated[
+    float | None, _setting(TrainingConfig, "lr", "--lr", panel="Training", help="Step size.")
+]
+Momentum = Annotated[
+    float | None,
+    _setting(
+        TrainingConfig,
+        "momentum",
+        "--momentum",
+        panel="Training",
+        help="Weight of the prox output in each new iterate.",
+    ),
+]
+Milestones = Annotated[
+    str | None,
+    _option(
+        "--milestones",
+        panel="Training",
+        metavar="EPOCHS",
+        help="Epochs at which lr shrinks tenfold and the averages restart: 30,60.",
+    ),
+]
+PrecisionFlag = Annotated[
+    Precision | None,
+    _setting(
+        TrainingConfig,
+        "precision",
+        "--precision",
+        panel="Compute",
+        help="Of the network; weights and optimizer state are fp32.",
+    ),
+]
+Device = Annotated[
+    str | None,
+    _setting(TrainingConfig, "device", "--device", panel="Compute", help="cpu, cuda or cuda:N."),
+]
+Seed = Annotated[
+    int | None,
+    _setting(
+        TrainingConfig,
+        "seed",
+        "--seed",
+        panel="Training",
+        help="Of weights, data order and augmentation.",
+    ),
+]
+
+Json = Annotated[bool, _option("--json", panel="Output", help="Print one JSON document on stdout.")]

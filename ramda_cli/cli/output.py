@@ -1,0 +1,34 @@
+"""Where a command writes: its result to stdout, everything else to stderr."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+
+def stdout_console() -> Console:
+    """Return the console for results."""
+    return Console(highlight=False)
+
+
+def stderr_console() -> Console:
+    """Return the console for progress and messages."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(document: Mapping[str, object]) -> None:
+    """Print one JSON document on stdout, in ASCII so that any terminal and pipe takes it."""
+    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def stdout_to_stderr() -> contextlib.AbstractContextManager[object]:
+    """Keep what libraries print away from the result."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
+def model_file(path: Path) -> Path:
+    """Return the model file of an output directory; any other path as it is."""
+    return path / "model.safetensors" if path.is_dir() else path

@@ -1,0 +1,135 @@
+"""`ramda prune`: the whole run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ramda_cli.cli import options
+from ramda_cli.cli.output import print_json, stdout_console, stdout_to_stderr
+from ramda_cli.cli.progress import progress
+from ramda_cli.config.loading import load_config
+from ramda_cli.errors import ConfigError
+
+
+def prune(
+    model: options.OptionalModel = None,
+    config_file: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="YAML settings; flags override them."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any setting: training.eps=1e-7; repeatable."
+        ),
+    ] = None,
+    weights: options.Weights = None,
+    pretrained: options.Pretrained = None,
+    data: options.Data = None,
+    data_dir: options.DataDir = None,
+    train_split: options.TrainSplit = None,
+    val_split: options.ValSplit = None,
+    input_key: options.InputKey = None,
+    target_key: options.TargetKey = None,
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    image_size: options.ImageSize = None,
+    limit: options.Limit = None,
+    target: options.Target = None,
+    weight: options.Weight = None,
+    penalize: options.PenalizeFlag = None,
+    keep: options.Keep = None,
+    floor: options.Floor = None,
+    epochs: options.Epochs = None,
+    lr: options.LearningRate = None,
+    momentum: options.Momentum = None,
+    milestones: options.Milestones = None,
+    precision: options.PrecisionFlag = None,
+    device: options.Device = None,
+    seed: options.Seed = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="DIR", rich_help_panel="Output", help="Where files go."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool | None,
+        typer.Option(
+            "--overwrite", rich_help_panel="Output", help="Replace files of an earlier run."
+        ),
+    ] = None,
+    onnx: Annotated[
+        bool | None,
+        typer.Option(
+            "--onnx/--no-onnx",
+            rich_help_panel="Output",
+            help="Write and check model.onnx.",
+            show_default=False,
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Fine-tune MODEL until whole channels are zero, remove them, prove that nothing changed.
+
+    Examples:
+      ramda prune digits-resnet --data digits --target macs=0.5 -o out
+      ramda prune resnet50 --data imagenet --data-dir /data --target params=10M
+      ramda prune net.py:build --weights net.safetensors --data photos --weight 1e-5
+      ramda prune --config configs/digits.yaml --set training.epochs=5
+    """
+    overrides: dict[str, object] = {
+        "model.name": model,
+        "model.weights": weights,
+        "model.pretrained": pretrained,
+        "data.name": data,
+        "data.data_dir": data_dir,
+        "data.train_split": train_split,
+        "data.val_split": val_split,
+        "data.input_key": input_key,
+        "data.target_key": target_key,
+        "data.batch_size": batch_size,
+        "data.workers": workers,
+        "data.image_size": image_size,
+        "data.limit": limit,
+        "target": target,
+        "training.weight": weight,
+        "structure.penalize": penalize,
+        "structure.keep": keep,
+        "structure.floor": floor,
+        "training.epochs": epochs,
+        "training.lr": lr,
+        "training.momentum": momentum,
+        "training.milestones": _parse_milestones(milestones),
+        "training.precision": precision,
+        "training.device": device,
+        "training.seed": seed,
+        "output.directory": output,
+        "output.overwrite": overwrite,
+        "output.onnx": onnx,
+    }
+    config = load_config(config_file, overrides, sets or ())
+    with stdout_to_stderr(), progress() as observer:
+        observer.stage("start", "loading libraries")
+        from ramda_cli.pipeline import prune as run
+
+        report = run(config, observer)
+    if json:
+        print_json(report)
+        return
+    from ramda_cli.report.terminal import render_terminal
+
+    render_terminal(report, stdout_console())
+
+
+def _parse_milestones(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(
+            f"--milestones must be epochs separated by commas, got {text!r}",
+            hint="for example --milestones 30,60",
+        ) from error

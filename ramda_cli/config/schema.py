@@ -1,0 +1,193 @@
+"""The configuration of a run: every setting, its default and its range."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ramda_cli.errors import ConfigError
+
+# Types are strict, so that `epochs: true` is not 1; YAML has no paths and no tuples, so these
+# two take its text and its lists.
+LenientPath = Annotated[Path, Field(strict=False)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+Epochs = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(strict=False)]
+Name = Annotated[str, Field(min_length=1)]
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+Device = Annotated[
+    str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+]
+Penalize = Literal["consumers", "paper"]
+Precision = Literal["fp32", "bf16"]
+TargetMetric = Literal["macs", "params", "channels"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, strict=True, allow_inf_nan=False
+    )
+
+
+class ModelConfig(_Section):
+    """Which model, and which weights.
+
+    Attributes:
+        name: a timm name, `hf-hub:org/name`, `path/to/file.py:factory`, `digits-resnet` (ships
+            with the package) or a pruned `model.safetensors`.
+        weights: a safetensors state dict to load over the model's own initialization.
+        pretrained: whether a timm model starts from its pretrained weights.
+    """
+
+    name: Name
+    weights: LenientPath | None = None
+    pretrained: bool = True
+
+
+class DataConfig(_Section):
+    """Which data, and how it is read.
+
+    Attributes:
+        name: `digits`, a directory of class folders, a parquet file or directory, `imagenet`,
+            `torch/NAME` or a Hugging Face dataset id.
+        data_dir: where `imagenet` and `torch/NAME` are or are downloaded to.
+        train_split, val_split: split names; found when not given.
+        input_key, target_key: column names; found when not given.
+        batch_size: images per training step.
+        eval_batch_size: images per evaluation step.
+        workers: loader processes; 0 loads in the main process.
+        image_size: square side in pixels; the model's own when not given.
+        augment: `auto` fits the image size, `none` trains on the evaluation transform.
+        limit: use only the first so many training images, for a quick try.
+    """
+
+    name: Name
+    data_dir: LenientPath | None = None
+    train_split: str | None = None
+    val_split: str | None = None
+    input_key: str | None = None
+    target_key: str | None = None
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    eval_batch_size: Annotated[int, Field(ge=1)] = 256
+    workers: Annotated[int, Field(ge=0)] = 2
+    image_size: Annotated[int, Field(ge=8)] | None = None
+    augment: Literal["auto", "none"] = "auto"
+    limit: Annotated[int, Field(ge=1)] | None = None
+
+
+class StructureConfig(_Section):
+    """What may be removed.
+
+    Attributes:
+        penalize: which slices the regularizer sees.
+        keep: glob patterns of dependency group names that are never removed.
+        floor: share of every dimension that is kept whatever the target.
+    """
+
+    penalize: Penalize = "consumers"
+    keep: Names = ()
+    floor: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+
+
+class TrainingConfig(_Section):
+    """How the model is fine-tuned.
+
+    Attributes:
+        epochs: passes over the training data.
+        lr: RAMDA's step size, decayed to zero over the run unless `milestones` are given.
+        momentum: weight of the prox output in each new iterate.
+        eps: added to the preconditioner.
+        weight: regularization weight λ, the paper's way; excludes a target.
+        milestones: epochs at which lr and eps shrink tenfold and the averages restart.
+        freeze: share of the run after which a target's zero set no longer changes.
+        label_smoothing: of the cross-entropy loss.
+        clip_norm: largest global gradient norm; none when not given.
+        precision: `bf16` computes the network in bfloat16 with fp32 weights and state.
+        device: `auto` takes CUDA where there is one.
+        seed: of weights, data order and augmentation.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 10
+    lr: Annotated[float, Field(gt=0.0)] = 1e-2
+    momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    eps: Annotated[float, Field(gt=0.0)] = 1e-6
+    weight: Annotated[float, Field(ge=0.0)] | None = None
+    milestones: Epochs = ()
+    freeze: Share = 0.4
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0.0)] | None = None
+    precision: Precision = "fp32"
+    device: Device = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _milestones_inside_the_run(self) -> Self:
+        ordered = all(first < second for first, second in pairwise(self.milestones))
+        if not ordered or any(epoch >= self.epochs for epoch in self.milestones):
+            shown = ", ".join(str(epoch) for epoch in self.milestones)
+            raise ConfigError(
+                "training.milestones must be increasing epochs below training.epochs"
+                f" ({self.epochs}), got {shown}",
+                hint=f"for example --milestones {max(1, self.epochs // 2)}",
+            )
+        return self
+
+
+class TargetConfig(_Section):
+    """How small the model must become.
+
+    Attributes:
+        metric: what is counted.
+        amount: a share of dense when at most 1, otherwise an absolute count.
+    """
+
+    metric: TargetMetric
+    amount: Annotated[
+        float, Field(gt=0.0, description="a share in (0, 1] or a whole count above 1")
+    ]
+
+    @field_validator("amount")
+    @classmethod
+    def _whole_above_one(cls, amount: float) -> float:
+        if amount > 1 and not amount.is_integer():
+            raise ValueError("an amount above 1 is a count")
+        return amount
+
+
+class OutputConfig(_Section):
+    """What is written.
+
+    Attributes:
+        directory: the output directory.
+        overwrite: whether it may hold files of an earlier run.
+        onnx: whether to write and check `model.onnx`.
+    """
+
+    directory: LenientPath = Path("out")
+    overwrite: bool = False
+    onnx: bool = True
+
+
+class RunConfig(_Section):
+    """One run of `ramda prune`: either a target or a regularization weight says how much."""
+
+    model: ModelConfig
+    data: DataConfig
+    structure: StructureConfig = StructureConfig()
+    training: TrainingConfig = TrainingConfig()
+    target: TargetConfig | None = None
+    output: OutputConfig = OutputConfig()
+
+    @model_validator(mode="after")
+    def _one_way_to_say_how_much(self) -> Self:
+        if self.target is not None and self.training.weight is not None:
+            raise ConfigError(
+                "target and training.weight exclude each other",
+                hint="give --target to ask for a size, or --weight to set the regularization",
+            )
+        if self.target is None and self.training.weight is None:
+            raise ConfigError(
+                "nothing says how small the model must become",
+                hint="give --target macs=0.5 to keep half of the MACs, or --weight 1e-4",
+            )
+        return self

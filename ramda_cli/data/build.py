@@ -1,0 +1,120 @@
+"""From a data set's name to loaders."""
+
+import os
+from pathlib import Path
+
+from ramda_cli.config.schema import DataConfig
+from ramda_cli.data.bundle import DataBundle, ShuffledBatches
+from ramda_cli.data.digits import digits
+from ramda_cli.data.folder import folder
+from ramda_cli.data.hub import hub_dataset, imagenet, suggestion
+from ramda_cli.data.images import ImageData, Images, limited, with_validation
+from ramda_cli.data.loader import LoaderBatches
+from ramda_cli.data.memory import MemoryBatches, decode, is_coloured
+from ramda_cli.data.tables import parquet
+from ramda_cli.data.torchvision_sets import torchvision_set
+from ramda_cli.data.transforms import image_transform, small_augmentation
+from ramda_cli.errors import DataError
+from ramda_cli.models.loaded import Preprocessing
+
+
+def build_data(config: DataConfig, preprocessing: Preprocessing, *, seed: int) -> DataBundle:
+    """Open the data set and build its training and validation loaders.
+
+    Args:
+        config: the name and how to read it; `image_size` is the model's affair.
+        preprocessing: of the model.
+        seed: of order and augmentation. What is held out does not depend on it.
+
+    Raises:
+        DataError: the data cannot be found or read, or does not fit.
+    """
+    if preprocessing.input_size[0] not in (1, 3):
+        raise DataError(
+            f"the model takes images of {preprocessing.input_size[0]} channels",
+            hint="images are loaded in grey (1 channel) or colour (3 channels)",
+        )
+    data = with_validation(open_images(config))
+    if data.val is None:
+        raise ValueError("with_validation must give a validation split")
+    train = limited(data.train, config.limit, seed=seed)
+    sizes = len(train.labels), len(data.val.labels)
+    return DataBundle(
+        train=_batches(train, config, preprocessing, training=True, seed=seed),
+        val=_batches(data.val, config, preprocessing, training=False, seed=seed),
+        class_names=data.class_names,
+        train_size=sizes[0],
+        val_size=sizes[1],
+        description=(
+            f"{data.name}: {sizes[0]:,} training and {sizes[1]:,} validation images, "
+            f"{len(data.class_names)} classes"
+        ),
+        fingerprint=data.fingerprint,
+        notes=data.notes,
+    )
+
+
+def open_images(config: DataConfig) -> ImageData:
+    """Find the data set that a name means.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    name = config.name
+    if name == "digits":
+        return digits()
+    if name == "imagenet":
+        return imagenet(config)
+    if name.startswith("torch/"):
+        return torchvision_set(name, config)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        is_table = next(path.rglob("*.parquet"), None) is not None
+        return parquet(path, config) if is_table else folder(path, config)
+    if path.is_file():
+        if path.suffix == ".parquet":
+            return parquet(path, config)
+        raise DataError(
+            f"{path} is not a data set", hint="give a parquet file or a directory of images"
+        )
+    if path.is_absolute() or name.startswith((".", "~")) or path.suffix == ".parquet":
+        raise DataError(f"no such file or directory: {name}", hint="check the path given to --data")
+    if os.sep not in name and "did you mean" in suggestion(name):
+        raise DataError(f"unknown data set {name!r}", hint=suggestion(name))
+    return hub_dataset(name, config)
+
+
+def _batches(
+    images: Images,
+    config: DataConfig,
+    preprocessing: Preprocessing,
+    *,
+    training: bool,
+    seed: int,
+) -> ShuffledBatches:
+    """Load from memory where the decoded images are small, through worker processes elsewhere."""
+    channels = preprocessing.input_size[0]
+    batch_size = config.batch_size if training else config.eval_batch_size
+    augment = training and config.augment == "auto"
+    decoded = decode(images, channels=channels)
+    if decoded is not None:
+        side = decoded.pixels.shape[1]
+        augmentation = small_augmentation(side, coloured=decoded.coloured) if augment else None
+        return MemoryBatches(
+            decoded,
+            preprocessing,
+            batch_size=batch_size,
+            shuffle=training,
+            augmentation=augmentation,
+            seed=seed,
+        )
+    coloured = is_coloured(images.read(0).mode)
+    return LoaderBatches(
+        images,
+        image_transform(preprocessing, augment=augment, coloured=coloured),
+        channels=channels,
+        batch_size=batch_size,
+        shuffle=training,
+        workers=config.workers,
+        seed=seed,
+    )

@@ -1,0 +1,49 @@
+"""What building the data gives: loaders and what a report says of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Batches(Protocol):
+    """A loader: sized, and iterable again and again over (images, labels)."""
+
+    def __len__(self) -> int:
+        """Count the batches of a pass."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Start a pass."""
+
+
+class ShuffledBatches(Batches, Protocol):
+    """A loader whose order and augmentation depend on its seed and the number of the pass."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next pass number `epoch`; passes are counted from 0 by themselves."""
+
+
+@dataclass(frozen=True, eq=False)
+class DataBundle:
+    """Training and validation data for image classification.
+
+    Attributes:
+        train: loader of (float32 images N x C x H x W, int64 labels N); a new order and
+            augmentation in each pass, without an incomplete last batch.
+        val: loader of the same over all validation images, in a fixed order.
+        class_names: in label order.
+        train_size, val_size: images.
+        description: one line for the report: name, splits, sizes.
+        fingerprint: hexadecimal digest that changes when the data does.
+        notes: what building found worth telling, in sentences for the user.
+    """
+
+    train: ShuffledBatches
+    val: Batches
+    class_names: tuple[str, ...]
+    train_size: int
+    val_size: int
+    description: str
+    fingerprint: str
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,79 @@
+"""ONNX: write a model, and run what was written."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from ramda_cli.errors import OutputError
+from ramda_cli.structure.export import export_graph
+
+_MAX_EMBEDDED_BYTES = 1_900_000_000  # a protobuf file ends at 2 GiB
+
+
+def export_onnx(model: nn.Module, path: Path, example_inputs: Sequence[Tensor]) -> None:
+    """Write `model` as ONNX with a free batch size; weights above 1.9 GB go to `<path>.data`.
+
+    Args:
+        model: in fp32, on any device; it is exported from the CPU and left as it is.
+        path: where to write.
+        example_inputs: positional inputs, the batch first.
+
+    Raises:
+        OutputError: the model cannot be exported or the file not written.
+    """
+    inputs = tuple(tensor.detach().cpu().float() for tensor in example_inputs)
+    size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                export_graph(model.cpu(), inputs),
+                dynamo=True,
+                input_names=[f"input{i}" if i else "input" for i in range(len(inputs))],
+                verbose=False,
+            )
+            if program is None:
+                raise RuntimeError("torch.onnx.export returned nothing")
+            program.save(path, external_data=size > _MAX_EMBEDDED_BYTES)
+    except (RuntimeError, ValueError, TypeError, OSError, torch.onnx.errors.OnnxExporterError) as e:
+        path.unlink(missing_ok=True)
+        first_line = str(e).strip().splitlines()[0] if str(e).strip() else repr(e)
+        raise OutputError(
+            f"cannot write {path}: {first_line}", hint="skip the ONNX file with --no-onnx"
+        ) from e
+    finally:
+        model.to(device)
+
+
+def run_onnx(path: Path, inputs: Sequence[Tensor]) -> list[npt.NDArray[np.float32]]:
+    """Run an ONNX file in ONNX Runtime on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    )
+    names = [argument.name for argument in session.get_inputs()]
+    feed = {n: t.detach().cpu().numpy() for n, t in zip(names, inputs, strict=True)}
+    return list(session.run(None, feed))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress and warnings off the terminal."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

@@ -1,0 +1,39 @@
+"""From a model's name to a module that is ready to be inspected or trained."""
+
+from ramda_cli.config.schema import ModelConfig
+from ramda_cli.errors import ModelError
+from ramda_cli.models.files import is_file_model, load_file_model
+from ramda_cli.models.loaded import LoadedModel
+from ramda_cli.models.packaged import PACKAGED, load_packaged
+from ramda_cli.models.timm_models import load_timm
+
+
+def load_model(config: ModelConfig, *, image_size: int | None = None, seed: int = 0) -> LoadedModel:
+    """Load a model by name.
+
+    | name | loads |
+    |---|---|
+    | `digits-resnet` | the model that ships with the package |
+    | `resnet50`, `resnet50.a1_in1k` | a timm model |
+    | `hf-hub:org/name[@revision]`, `org/name` | a timm model on the Hugging Face hub |
+    | `local-dir:PATH`, a directory | a timm model in a directory with `config.json` |
+    | `path/to/file.py:factory` | any module; see `ramda_cli.models.files` |
+
+    Args:
+        config: the name and the choice of weights.
+        image_size: square side in pixels; the model's own when not given.
+        seed: of whatever starts from random weights; the process's own random state is kept.
+
+    Raises:
+        ModelError: the model or its weights cannot be found, read or matched.
+    """
+    if config.name in PACKAGED:
+        return load_packaged(config, image_size=image_size, seed=seed)
+    if is_file_model(config.name):
+        return load_file_model(config, image_size=image_size, seed=seed)
+    if config.name.endswith(".safetensors"):
+        raise ModelError(
+            f"{config.name} is a weights file, not a model",
+            hint=f"name the model and give the file with --weights {config.name}",
+        )
+    return load_timm(config, image_size=image_size, seed=seed)

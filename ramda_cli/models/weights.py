@@ -1,0 +1,87 @@
+"""Safetensors state dicts: reading them, and loading them strictly."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ramda_cli.errors import ModelError
+
+_SHOWN = 3
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, on the CPU.
+
+    Raises:
+        ModelError: there is no such file, or it is not safetensors. A pickle is never opened.
+    """
+    _require_safetensors(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path) from error
+
+
+def tensor_shape(path: Path, name: str) -> tuple[int, ...] | None:
+    """Return the shape of one tensor from the file's header, or None when it is not there."""
+    _require_safetensors(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return tuple(file.get_slice(name).get_shape()) if name in file.keys() else None  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path) from error
+
+
+def load_weights_(module: nn.Module, path: Path, *, model: str) -> None:
+    """Load a safetensors state dict into `module`: every key, every shape.
+
+    `num_batches_tracked` may be absent, as torch allows.
+
+    Raises:
+        ModelError: the keys or shapes differ; the message names the first of each kind.
+    """
+    state = read_weights(path)
+    mismatches = _mismatches(module.state_dict(), state)
+    if mismatches:
+        raise ModelError(
+            f"the weights in {path} do not fit {model}: {'; '.join(mismatches)}",
+            hint="pass the model that these weights were saved from",
+        )
+    module.load_state_dict(state)
+
+
+def _mismatches(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    missing = [k for k in expected if k not in found and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in found if k not in expected]
+    shapes = [
+        f"{k} is {tuple(found[k].shape)}, not {tuple(expected[k].shape)}"
+        for k in expected
+        if k in found and found[k].shape != expected[k].shape
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
+    return [f"{kind}: {_first(items)}" for kind, items in kinds if items]
+
+
+def _first(items: Sequence[str]) -> str:
+    more = len(items) - _SHOWN
+    return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _require_safetensors(path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(f"no weights file {path}", hint="check the path given to --weights")
+    if path.suffix != ".safetensors":
+        raise ModelError(
+            f"{path} is not a .safetensors file; pickled weights are never opened",
+            hint="convert it where you trust it: safetensors.torch.save_file(state_dict, FILE)",
+        )
+
+
+def _unreadable(path: Path) -> ModelError:
+    return ModelError(
+        f"{path} is not a valid safetensors file",
+        hint="it may be cut short or misnamed; download or save it again",
+    )

@@ -1,0 +1,67 @@
+"""Which channels are zero in a step, and by how much the others are shrunk.
+
+A channel with w = D x₀ - v over its n penalized entries is zero in the exact solution iff its
+shrinkage L >= ‖w‖. With L = Λ √n that is Λ >= crit = ‖w‖ / √n, so a rule may fix Λ = α λ, as the
+paper does, or take Λ at a quantile of crit and decide how many channels are zero.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroTest:
+    """What a rule sees: all channels of all penalties, one penalty after the other.
+
+    Attributes:
+        crit: ‖w‖ / √size; the channel is zero iff Λ >= crit. Infinite where some parameter of the
+            channel has no gradient in this step: such a channel is left as it is.
+        size: n, penalized entries of the channel.
+        was_zero: whether the last solution was zero there.
+        scale: α, the sum of step sizes.
+    """
+
+    crit: Float[Tensor, " channels"]
+    size: Float[Tensor, " channels"]
+    was_zero: Bool[Tensor, " channels"]
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class Threshold:
+    """What a rule decides.
+
+    Attributes:
+        zero: channels whose solution is to be zero.
+        shrinkage: L >= 0 of the others, below ‖w‖ = crit √size; a channel with more is zero too.
+    """
+
+    zero: Bool[Tensor, " channels"]
+    shrinkage: Float[Tensor, " channels"]
+
+
+class ThresholdRule(Protocol):
+    """Decides the threshold of one step; must not read values back from the device."""
+
+    def __call__(self, test: ZeroTest) -> Threshold:
+        """Return the zero set and the shrinkage of the other channels."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class FixedWeights:
+    """The paper's rule: L = α λ √size.
+
+    Attributes:
+        weights: λ of each channel.
+    """
+
+    weights: Float[Tensor, " channels"]
+
+    def __call__(self, test: ZeroTest) -> Threshold:
+        """Return the solution's own zero set."""
+        level = self.weights * test.scale
+        return Threshold(test.crit <= level, level * test.size.sqrt())

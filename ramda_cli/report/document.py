@@ -1,0 +1,212 @@
+"""The report of a run as a JSON document with a stable shape and key order.
+
+Shares and accuracies are in [0, 1], times in seconds, sizes in bytes. A number that was not
+measured, or is not finite, is null.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """Which model; `kind` is timm, file or package, `weights` where they came from."""
+
+    name: str
+    kind: str
+    weights: str
+    classes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataEntry:
+    """Which data; the fingerprint changes when the data does."""
+
+    description: str
+    fingerprint: str
+    train_size: int
+    val_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the user asked for: a metric and its amount, or a regularization weight."""
+
+    metric: str | None = None
+    amount: float | None = None
+    weight: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """What came out, in the unit of the request.
+
+    Attributes:
+        metric: what is counted; `macs` when only a weight was asked for.
+        share: what is left, as a share of dense.
+        count: the same as a count.
+        requested_count: what was asked for as a count.
+        relative_deviation: (count - requested_count) / requested_count.
+        met: whether the request was met.
+    """
+
+    metric: str
+    share: float
+    count: int
+    requested_count: int | None = None
+    relative_deviation: float | None = None
+    met: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large a model is; `bytes` is that of its safetensors file."""
+
+    params: int
+    macs: int
+    channels: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """The model before and after the removal."""
+
+    dense: Size
+    pruned: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """One metric on the validation data, along the run.
+
+    Attributes:
+        metric: its name, for example `top-1 accuracy`.
+        dense: the pretrained model before training; null when its head was replaced.
+        before_removal: the trained model.
+        after_removal: the smaller model.
+        reloaded: the smaller model, loaded afresh from the written file.
+        onnx: `model.onnx` in ONNX Runtime; null when it was not written.
+    """
+
+    metric: str
+    dense: float | None = None
+    before_removal: float
+    after_removal: float
+    reloaded: float | None = None
+    onnx: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckEntry:
+    """One comparison of outputs; `inputs` counts the samples compared."""
+
+    name: str
+    dtype: str
+    max_abs_difference: float | None
+    relative_difference: float | None
+    tolerance: float
+    inputs: int
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofEntry:
+    """Every comparison of the smaller model with the trained one."""
+
+    passed: bool
+    checks: tuple[CheckEntry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupEntry:
+    """A dependency group, how many of its channels were kept, and what was sliced."""
+
+    name: str
+    channels: int
+    kept: int
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedEntry:
+    """Channels that may not be removed, and the operator that forbids it."""
+
+    name: str
+    reason: str
+    operator: str
+    channels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochEntry:
+    """The state after one epoch."""
+
+    epoch: int
+    loss: float | None = None
+    metric: float | None = None
+    group_sparsity: float | None = None
+    macs_share: float | None = None
+    lr: float | None = None
+    certificate: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingEntry:
+    """How the model was trained.
+
+    Attributes:
+        zero_set_stability: share of the final zero groups that were zero at the freeze.
+    """
+
+    method: str
+    epochs: int
+    steps: int
+    seconds: float
+    history: tuple[EpochEntry, ...] = ()
+    zero_set_stability: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """A file of the output directory."""
+
+    name: str
+    bytes: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproducibility:
+    """What it takes to run this again."""
+
+    config: Mapping[str, Any]
+    seed: int
+    versions: Mapping[str, str]
+    device: str
+    date: str
+    command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything a run tells; `layout` says what the file loads as."""
+
+    schema: Literal[1] = SCHEMA
+    model: ModelEntry
+    data: DataEntry
+    asked: Asked
+    reached: Reached
+    size: Sizes
+    accuracy: Accuracy
+    proof: ProofEntry
+    groups: tuple[GroupEntry, ...]
+    fixed: tuple[FixedEntry, ...]
+    training: TrainingEntry
+    layout: str
+    files: tuple[FileEntry, ...]
+    notes: tuple[str, ...] = ()
+    reproducibility: Reproducibility

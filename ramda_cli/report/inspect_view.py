@@ -1,0 +1,85 @@
+"""What can be removed from a model, in a terminal."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ramda_cli.report.formatting import count, percent, share_of, text_of
+from ramda_cli.report.inspection import CandidateEntry, DenseSize, Inspection
+from ramda_cli.report.plain import parse_inspection
+from ramda_cli.report.tables import facts, fixed_table, titled_table
+
+_MAX_GROUPS: Final = 60
+
+
+def render_inspect(document: object, console: Console) -> None:
+    """Print an inspection document.
+
+    Raises:
+        FileFormatError: if `document` is not an inspection of this schema.
+    """
+    found = parse_inspection(document)
+    console.print()
+    console.print(_headline(found))
+    console.print()
+    console.print(facts(_summary(found)))
+    console.print()
+    if found.groups:
+        console.print(_groups_table(found.groups, found.size))
+    if found.fixed:
+        console.print(fixed_table(found.fixed))
+    for note in found.notes:
+        console.print(Text("note: ", style="yellow") + text_of(note))
+
+
+def _headline(found: Inspection) -> Text:
+    if not found.groups:
+        return Text("nothing can be removed from this model", style="bold")
+    removable = found.removable
+    line = Text(f"{count(removable.channels)} channels can be removed", style="bold")
+    groups = "1 group" if len(found.groups) == 1 else f"{len(found.groups)} groups"
+    line.append(f" in {groups}; at stake are ", style="not bold")
+    return line.append(
+        f"{percent(removable.macs_share)} of the MACs"
+        f" and {percent(removable.params_share)} of the parameters"
+    )
+
+
+def _summary(found: Inspection) -> list[tuple[str, Text]]:
+    model, size = found.model, found.size
+    fixed = sum(entry.channels for entry in found.fixed)
+    return [
+        ("model", text_of(f"{model.name}, {model.classes} classes, weights: {model.weights}")),
+        (
+            "size",
+            Text(
+                f"{count(size.macs)} MACs, {count(size.params)} parameters,"
+                f" {count(size.channels)} channels"
+            ),
+        ),
+        ("fixed", Text(f"{count(fixed)} channels in {len(found.fixed)} sets")),
+    ]
+
+
+def _groups_table(groups: Sequence[CandidateEntry], size: DenseSize) -> Table:
+    """Return the groups; of many those with the most MACs at stake, in the model's order."""
+    columns = ("channels", "unit", "params", "MACs", "")
+    table = titled_table("groups", columns, right=(1, 3, 4, 5))
+    ranked = sorted(range(len(groups)), key=lambda index: -groups[index].macs)
+    for index in sorted(ranked[:_MAX_GROUPS]):
+        group = groups[index]
+        table.add_row(
+            text_of(group.name),
+            count(group.channels),
+            text_of(group.unit),
+            count(group.params),
+            count(group.macs),
+            percent(share_of(group.macs, size.macs)),
+        )
+    hidden = len(groups) - table.row_count
+    if hidden:
+        table.caption = f"and {hidden} groups with fewer MACs; --json lists all"
+    return table

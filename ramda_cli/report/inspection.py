@@ -1,0 +1,56 @@
+"""What `ramda inspect` finds, as a JSON document with a stable shape and key order."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ramda_cli.report.document import SCHEMA, FixedEntry, ModelEntry
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseSize:
+    """How large the model is; `channels` counts those of every group and fixed set."""
+
+    params: int
+    macs: int
+    channels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateEntry:
+    """A dependency group that may lose channels.
+
+    Attributes:
+        params, macs: what would go with all of its channels.
+        unit: what one channel is: `channel`, or for example `head of 64`.
+        penalized, coupled: parameters the regularizer sees, and those removed along.
+    """
+
+    name: str
+    channels: int
+    params: int
+    macs: int
+    unit: str
+    penalized: tuple[str, ...]
+    coupled: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removable:
+    """What all groups together put at stake, as shares of dense, and their channels."""
+
+    params_share: float
+    macs_share: float
+    channels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What can be removed from a model and what cannot."""
+
+    schema: Literal[1] = SCHEMA
+    model: ModelEntry
+    size: DenseSize
+    groups: tuple[CandidateEntry, ...]
+    fixed: tuple[FixedEntry, ...]
+    removable: Removable
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,77 @@
+"""Typed sections to plain JSON values, and back with every field checked."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from ramda_cli.errors import FileFormatError
+from ramda_cli.report.document import SCHEMA, Report
+from ramda_cli.report.inspection import Inspection
+
+_Document = TypeVar("_Document", Report, Inspection)
+
+
+def build_report(report: Report) -> dict[str, object]:
+    """Return the report as the JSON document that is stored and printed."""
+    return _document(report)
+
+
+def build_inspection(inspection: Inspection) -> dict[str, object]:
+    """Return an inspection as the JSON document that is printed."""
+    return _document(inspection)
+
+
+def parse_report(document: object) -> Report:
+    """Return the typed report of a document that may come from anywhere.
+
+    Keys that this version does not know are ignored.
+
+    Raises:
+        FileFormatError: if its schema is another one, or a field is missing or of a wrong type.
+    """
+    return _parse(Report, document, "report")
+
+
+def parse_inspection(document: object) -> Inspection:
+    """Return the typed inspection of a document; errors as `parse_report`."""
+    return _parse(Inspection, document, "inspection")
+
+
+def _parse(kind: type[_Document], document: object, name: str) -> _Document:
+    schema = document.get("schema") if isinstance(document, Mapping) else None
+    if schema != SCHEMA:
+        raise FileFormatError(
+            f"the {name} has schema {schema}; this version reads {SCHEMA}",
+            hint="update with `pip install --upgrade ramda-cli`, or write the file again",
+        )
+    try:
+        return TypeAdapter(kind).validate_python(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise FileFormatError(
+            f"the {name} is damaged at {where}: {first['msg']}",
+            hint="write the file again with `ramda prune`",
+        ) from error
+
+
+def _document(value: Report | Inspection) -> dict[str, object]:
+    fields = dataclasses.fields(value)
+    return {field.name: _plain(getattr(value, field.name)) for field in fields}
+
+
+def _plain(value: object) -> object:
+    """Return `value` as JSON has it: lists, string keys, and null for what is not finite."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: _plain(getattr(value, field.name)) for field in fields}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

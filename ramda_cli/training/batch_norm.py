@@ -1,0 +1,43 @@
+"""Recomputing BatchNorm statistics for the weights as they are."""
+
+from itertools import islice
+
+import torch
+from torch import nn
+
+from ramda_cli.data.bundle import Batches
+
+_BATCHES = 200
+
+
+@torch.no_grad()
+def recompute_batch_norm_(model: nn.Module, batches: Batches, *, device: torch.device) -> bool:
+    """Replace running statistics by the average over up to 200 training batches, in place.
+
+    Running averages lag behind weights that have just been zeroed or annealed. This changes the
+    function, so it comes before the proof.
+
+    Returns:
+        Whether the model has such statistics.
+    """
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+    ]
+    if not norms:
+        return False
+    modes = {module: module.training for module in model.modules()}
+    momenta = {norm: norm.momentum for norm in norms}
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+        norm.train()
+    for images, _ in islice(batches, _BATCHES):
+        model(images.to(device))
+    for norm in norms:
+        norm.momentum = momenta[norm]
+    for module, mode in modes.items():
+        module.training = mode
+    return True

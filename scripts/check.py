@@ -1,0 +1,48 @@
+"""Run every gate of the repository in order and stop at the first that fails.
+
+Formatting and linting, types, import layers, then the tests with coverage: what CI runs.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+GATES = {
+    "ruff check": ["ruff", "check", "."],
+    "ruff format": ["ruff", "format", "--check", "."],
+    "mypy": ["mypy"],
+    "import layers": ["lint-imports"],
+    "tests": [
+        "pytest",
+        "-m",
+        "not slow and not gpu and not network",
+        "--cov",
+        "--cov-report=term:skip-covered",
+        "--cov-fail-under=90",
+    ],
+}
+
+
+def main() -> int:
+    """Return 0, or the exit code of the first gate that fails."""
+    # The tools of the environment that runs this script, whether it is activated or not.
+    tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = os.environ | {"PATH": tools}
+    for name, command in GATES.items():
+        print(f"== {name}", flush=True)
+        started = time.monotonic()
+        code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        if code != 0:
+            print(f"== {name} failed with exit code {code}", file=sys.stderr)
+            return code
+        # pytest's own closing line, which has the time, stays the last one.
+        if name != "tests":
+            print(f"== {name} passed in {time.monotonic() - started:.1f} s\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

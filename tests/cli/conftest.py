@@ -1,0 +1,85 @@
+"""A pipeline that records how it is called, in place of the real one."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from typer.testing import CliRunner, Result
+
+from ramda_cli.cli.app import app
+from ramda_cli.report.document import Report
+from ramda_cli.report.plain import build_inspection, build_report
+from tests.report.sample import INSPECTION, REPORT
+
+RESULT = {
+    "file": "model.safetensors",
+    "data": "digits: 360 validation images",
+    "metric": "top-1 accuracy",
+    "value": 0.98889,
+    "images": 360,
+    "seconds": 0.41,
+}
+
+
+class FakePipeline:
+    """Records arguments; `failure` is raised instead of returning."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, dict[str, Any]]] = []
+        self.failure: BaseException | None = None
+
+    def prune(self, config: Any, observer: Any) -> dict[str, object]:
+        observer.stage("load", config.model.name)
+        observer.note("one note")
+        return self._called((config,), {}, build_report(REPORT))
+
+    def inspect(self, *args: Any, **more: Any) -> dict[str, object]:
+        return self._called(args, more, build_inspection(INSPECTION))
+
+    def evaluate(self, *args: Any, **more: Any) -> dict[str, object]:
+        return self._called(args, more, RESULT)
+
+    def _called(self, args: Any, more: dict[str, Any], result: Any) -> dict[str, object]:
+        print("noise of a library")
+        self.calls.append((args, more))
+        if self.failure is not None:
+            raise self.failure
+        return dict(result)
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
+    fake = FakePipeline()
+    module = ModuleType("ramda_cli.pipeline")
+    for name in ("prune", "inspect", "evaluate"):
+        setattr(module, name, getattr(fake, name))
+    monkeypatch.setitem(sys.modules, "ramda_cli.pipeline", module)
+    return fake
+
+
+@pytest.fixture
+def ramda() -> Callable[..., Result]:
+    def run(*args: str) -> Result:
+        result = CliRunner().invoke(app, list(args), prog_name="ramda")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+def write_pruned(path: Path, report: Report) -> Path:
+    metadata = {"ramda_format": "1", "ramda": json.dumps({"report": build_report(report)})}
+    save_file({"weight": np.zeros(4, np.float32)}, path, metadata=metadata)
+    return path
+
+
+@pytest.fixture
+def pruned(tmp_path: Path) -> Path:
+    return write_pruned(tmp_path / "model.safetensors", REPORT)

@@ -1,0 +1,275 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from ramda_cli.config.schema import DataConfig, ModelConfig, RunConfig, StructureConfig
+from ramda_cli.report.plain import build_inspection, build_report
+from tests.cli.conftest import RESULT, FakePipeline, write_pruned
+from tests.report.sample import INSPECTION, REPORT
+
+Run = Callable[..., Result]
+EVERY_FLAG = """
+prune m --weights w.safetensors --no-pretrained --data d --data-dir dd --train-split a
+--val-split b --input-key x --target-key y --batch-size 8 --workers 0 --image-size 32 --limit 100
+--target params=10M --penalize paper --keep layer1* --keep fc --floor 0.2 --epochs 9 --lr 0.5
+--momentum 0.3 --precision bf16 --device cuda:1 --seed 4 --milestones 3,6 -o o --overwrite
+--no-onnx --set training.eps=1e-7
+"""
+FROM_FLAGS = {
+    "model": {"name": "m", "weights": "w.safetensors", "pretrained": False},
+    "data": {
+        "name": "d",
+        "data_dir": "dd",
+        "train_split": "a",
+        "val_split": "b",
+        "input_key": "x",
+        "target_key": "y",
+        "batch_size": 8,
+        "workers": 0,
+        "image_size": 32,
+        "limit": 100,
+    },
+    "structure": {"penalize": "paper", "keep": ["layer1*", "fc"], "floor": 0.2},
+    "training": {
+        "epochs": 9,
+        "lr": 0.5,
+        "momentum": 0.3,
+        "eps": 1e-7,
+        "milestones": [3, 6],
+        "precision": "bf16",
+        "device": "cuda:1",
+        "seed": 4,
+    },
+    "target": {"metric": "params", "amount": 1e7},
+    "output": {"directory": "o", "overwrite": True, "onnx": False},
+}
+
+
+def test_every_flag_of_prune_arrives(ramda: Run, pipeline: FakePipeline) -> None:
+    result = ramda(*EVERY_FLAG.split())
+    assert result.exit_code == 0, result.stderr
+    assert pipeline.calls == [((RunConfig.model_validate(FROM_FLAGS),), {})]
+
+
+def test_no_flag_leaves_the_defaults(ramda: Run, pipeline: FakePipeline) -> None:
+    assert ramda("prune", "m", "--data", "d", "--weight", "1e-6").exit_code == 0
+    (config,), _ = pipeline.calls[0]
+    assert config == RunConfig.model_validate(
+        {"model": {"name": "m"}, "data": {"name": "d"}, "training": {"weight": 1e-6}}
+    )
+
+
+def test_flags_override_the_config_file(ramda: Run, pipeline: FakePipeline, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "model: {name: m, pretrained: false}\ndata: {name: d}\ntarget: macs=0.5\n"
+        "structure: {keep: [a]}\noutput: {onnx: false}\n"
+    )
+    assert ramda("prune", "--config", str(path), "--pretrained", "--onnx").exit_code == 0
+    (config,), _ = pipeline.calls[0]
+    assert config.model.pretrained
+    assert config.output.onnx
+    assert config.structure.keep == ("a",)
+
+
+def test_prune_prints_the_report_and_progress_apart(ramda: Run, pipeline: FakePipeline) -> None:
+    result = ramda("prune", "m", "--data", "d", "--target", "macs=0.5")
+    assert "50.0 % of the MACs, 51.4 % of the parameters" in result.stdout
+    assert "noise" not in result.stdout
+    assert result.stderr.splitlines() == [
+        "start: loading libraries",
+        "load: m",
+        "note: one note",
+        "noise of a library",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "document"),
+    [
+        (("prune", "m", "--data", "d", "--target", "macs=0.5"), build_report(REPORT)),
+        (("inspect", "m"), build_inspection(INSPECTION)),
+        (("eval", "f", "--data", "d"), RESULT),
+    ],
+)
+def test_json_is_alone_on_stdout(
+    ramda: Run, pipeline: FakePipeline, args: tuple[str, ...], document: dict[str, object]
+) -> None:
+    result = ramda(*args, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == document
+
+
+def test_json_is_alone_on_the_real_stdout(tmp_path: Path) -> None:
+    script = """
+import sys
+from tests.cli.conftest import FakePipeline
+fake = FakePipeline()
+sys.modules["ramda_cli.pipeline"] = fake
+from ramda_cli.cli.app import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, "prune", "m", "--data", "d", "--weight", "1e-6", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    assert json.loads(done.stdout) == build_report(REPORT)
+    assert "noise of a library" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "stderr"),
+    [
+        (
+            ("m", "--data", "d"),
+            "error: nothing says how small the model must become\n"
+            "hint: give --target macs=0.5 to keep half of the MACs, or --weight 1e-4\n",
+        ),
+        (
+            ("m", "--data", "d", "--target", "macs=0.5", "--weight", "1e-6"),
+            "error: target and training.weight exclude each other\n"
+            "hint: give --target to ask for a size, or --weight to set the regularization\n",
+        ),
+        (
+            ("m", "--data", "d", "--target", "foo"),
+            "error: target must be METRIC=AMOUNT with METRIC one of macs, params, channels,"
+            " got 'foo'\n"
+            "hint: for example --target macs=0.5 for half of the MACs, or --target params=10M\n",
+        ),
+        (
+            ("m", "--data", "d", "--target", "macs=1.5"),
+            "error: target macs must be a share in (0, 1] or a whole count above 1, got '1.5'\n"
+            "hint: an amount above 1 is a count; a share is at most 1\n",
+        ),
+        (
+            ("m", "--data", "d", "--epochs", "0"),
+            "error: training.epochs must be an integer of at least 1, got 0\n"
+            "hint: the default is 10\n",
+        ),
+        (
+            ("m", "--data", "d", "--set", "training.epoch=5"),
+            "error: unknown setting 'training.epoch'\nhint: did you mean 'training.epochs'?\n",
+        ),
+        (
+            ("--data", "d", "--target", "macs=0.5"),
+            "error: model.name is required\n"
+            "hint: give MODEL, for example `ramda prune resnet50 ...`,"
+            " or model.name in the config\n",
+        ),
+        (
+            ("m", "--target", "macs=0.5"),
+            "error: data.name is required\n"
+            "hint: give --data, for example --data digits, or data.name in the config\n",
+        ),
+        (
+            ("m", "--data", "d", "--milestones", "3;6"),
+            "error: --milestones must be epochs separated by commas, got '3;6'\n"
+            "hint: for example --milestones 30,60\n",
+        ),
+        (
+            ("--config", "no.yaml"),
+            "error: config file not found: no.yaml\nhint: check the path given to --config\n",
+        ),
+        (
+            ("m", "--data", "d", "--target", "macs=0.5", "--device", "gpu"),
+            "error: training.device must be auto, cpu, cuda or cuda:N, got 'gpu'\n"
+            "hint: the default is 'auto'\n",
+        ),
+    ],
+)
+def test_prune_names_what_is_wrong(
+    ramda: Run, pipeline: FakePipeline, args: tuple[str, ...], stderr: str
+) -> None:
+    result = ramda("prune", *args)
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", stderr)
+    assert pipeline.calls == []
+
+
+def test_inspect_calls_the_pipeline(ramda: Run, pipeline: FakePipeline) -> None:
+    args = "inspect m --weights w --no-pretrained --image-size 64 --penalize paper --keep a*"
+    result = ramda(*args.split())
+    assert "32 channels can be removed" in result.stdout
+    model = ModelConfig(name="m", weights=Path("w"), pretrained=False)
+    structure = StructureConfig(penalize="paper", keep=("a*",))
+    assert pipeline.calls == [((model, structure), {"image_size": 64})]
+
+
+def test_inspect_names_a_bad_image_size(ramda: Run, pipeline: FakePipeline) -> None:
+    result = ramda("inspect", "m", "--image-size", "4")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: data.image_size must be an integer of at least 8, got 4\n"
+        "hint: leave it out for the default\n"
+    )
+
+
+def test_eval_calls_the_pipeline(ramda: Run, pipeline: FakePipeline, pruned: Path) -> None:
+    args = "--data d --val-split v --batch-size 16 --device cpu --model-code net.py:build"
+    result = ramda("eval", str(pruned.parent), *args.split())
+    assert result.stdout == (
+        "top-1 accuracy 98.89 % on 360 images in 0.4 s: digits: 360 validation images\n"
+    )
+    data = DataConfig(name="d", val_split="v", eval_batch_size=16)
+    expected = {"device": "cpu", "model_code": "net.py:build"}
+    assert pipeline.calls == [((pruned, data), expected)]
+
+
+def test_report_reads_the_file_alone(ramda: Run, pruned: Path) -> None:
+    for path in (pruned, pruned.parent):
+        result = ramda("report", str(path))
+        assert result.exit_code == 0
+        assert "50.0 % of the MACs, 51.4 % of the parameters" in result.stdout
+    for flags in (["--json"], ["--format", "json"]):
+        result = ramda("report", str(pruned), *flags)
+        assert json.loads(result.stdout) == build_report(REPORT)
+
+
+def test_report_imports_no_torch(pruned: Path) -> None:
+    script = """
+import sys
+from ramda_cli.cli.app import main
+try:
+    main()
+finally:
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, "report", str(pruned)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.strip() == "False"
+
+
+def test_report_names_other_files(ramda: Run, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    result = ramda("report", str(path))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: {path} cannot be read: No such file or directory\n"
+        "hint: give the model.safetensors that `ramda prune` wrote, or its directory\n"
+    )
+
+
+def test_an_encoding_that_lacks_a_name_does_not_end_the_run(tmp_path: Path) -> None:
+    named = replace(REPORT, model=replace(REPORT.model, name="mod\u00e8le"))
+    path = write_pruned(tmp_path / "model.safetensors", named)
+    script = "from ramda_cli.cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "report", str(path)],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        check=True,
+    )
+    assert b"mod\\xe8le" in done.stdout

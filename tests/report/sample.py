@@ -1,0 +1,123 @@
+"""A report and an inspection with every field filled in."""
+
+from ramda_cli.report.document import (
+    Accuracy,
+    Asked,
+    CheckEntry,
+    DataEntry,
+    EpochEntry,
+    FileEntry,
+    FixedEntry,
+    GroupEntry,
+    ModelEntry,
+    ProofEntry,
+    Reached,
+    Report,
+    Reproducibility,
+    Size,
+    Sizes,
+    TrainingEntry,
+)
+from ramda_cli.report.inspection import CandidateEntry, DenseSize, Inspection, Removable
+
+MODEL = ModelEntry(name="digits-resnet", kind="package", weights="ships with ramda-cli", classes=10)
+FIXED = (
+    FixedEntry(name="fc", reason="model output", operator="aten.linear", channels=10),
+    *(
+        FixedEntry(
+            name=f"blocks.{index}.norm1",
+            reason="aten.native_layer_norm mixes the channels it normalises",
+            operator="aten.native_layer_norm",
+            channels=192,
+        )
+        for index in range(5)
+    ),
+)
+
+REPORT = Report(
+    model=MODEL,
+    data=DataEntry(
+        description="digits: 1,437 training and 360 validation images",
+        fingerprint="ab12",
+        train_size=1437,
+        val_size=360,
+    ),
+    asked=Asked(metric="macs", amount=0.5),
+    reached=Reached(
+        metric="macs",
+        share=0.4996,
+        count=20_480_000,
+        requested_count=20_500_000,
+        relative_deviation=-0.00098,
+        met=True,
+    ),
+    size=Sizes(
+        dense=Size(params=272_474, macs=41_000_000, channels=784, bytes=1_103_000),
+        pruned=Size(params=140_000, macs=20_480_000, channels=512, bytes=590_000),
+    ),
+    accuracy=Accuracy(
+        metric="top-1 accuracy",
+        dense=0.9806,
+        before_removal=0.9889,
+        after_removal=0.9889,
+        reloaded=0.9889,
+        onnx=0.9889,
+    ),
+    proof=ProofEntry(
+        passed=True,
+        checks=(
+            CheckEntry(
+                name="validation batch",
+                dtype="float64",
+                max_abs_difference=2.1e-15,
+                relative_difference=3e-16,
+                tolerance=1e-9,
+                inputs=256,
+                passed=True,
+            ),
+        ),
+    ),
+    groups=(
+        GroupEntry(name="layer1.0.conv1", channels=32, kept=9, parameters=("a.weight",)),
+        GroupEntry(name="layer2.0.conv1", channels=64, kept=64, parameters=("b.weight",)),
+    ),
+    fixed=FIXED,
+    training=TrainingEntry(
+        method="RAMDA",
+        epochs=10,
+        steps=230,
+        seconds=62.2,
+        history=(EpochEntry(epoch=1, loss=0.2, certificate=float("nan")),),
+        zero_set_stability=1.0,
+    ),
+    layout="native module with patched sizes",
+    files=(FileEntry(name="model.safetensors", bytes=590_000, sha256="ab" * 32),),
+    notes=("the head was replaced: 1000 to 10 classes",),
+    reproducibility=Reproducibility(
+        config={"training": {"epochs": 10}},
+        seed=0,
+        versions={"ramda": "0.1.0", "torch": "2.15.0"},
+        device="cpu",
+        date="2026-01-05",
+        command="ramda prune digits-resnet --data digits",
+    ),
+)
+
+INSPECTION = Inspection(
+    model=MODEL,
+    size=DenseSize(params=272_474, macs=41_000_000, channels=784),
+    groups=(
+        CandidateEntry(
+            name="layer1.0.conv1",
+            channels=32,
+            params=9600,
+            macs=1_280_000,
+            unit="channel",
+            penalized=("a.weight",),
+            coupled=("a.weight", "b.weight"),
+        ),
+    ),
+    fixed=FIXED,
+    removable=Removable(params_share=0.93, macs_share=0.95, channels=32),
+    notes=("one operator has no rule",),
+)
