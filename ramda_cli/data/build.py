@@ -11,7 +11,7 @@ from ramda_cli.data.hub import hub_dataset, imagenet, suggestion
 from ramda_cli.data.images import ImageData, Images, limited, with_validation
 from ramda_cli.data.loader import LoaderBatches
 from ramda_cli.data.memory import MemoryBatches, decode, is_coloured
-from ramda_cli.data.tables import parquet
+from ramda_cli.data.tables import parquet, parquet_files
 from ramda_cli.data.torchvision_sets import torchvision_set
 from ramda_cli.data.transforms import image_transform, small_augmentation
 from ramda_cli.errors import DataError
@@ -69,8 +69,7 @@ def open_images(config: DataConfig) -> ImageData:
         return torchvision_set(name, config)
     path = Path(name).expanduser()
     if path.is_dir():
-        is_table = next(path.rglob("*.parquet"), None) is not None
-        return parquet(path, config) if is_table else folder(path, config)
+        return parquet(path, config) if parquet_files(path) else folder(path, config)
     if path.is_file():
         if path.suffix == ".parquet":
             return parquet(path, config)

@@ -54,6 +54,12 @@ class _Listing(ImageFolder):
             for entry in Path(directory).iterdir()
             if entry.is_dir() and not entry.name.startswith(".")
         )
+        if not names:
+            raise DataError(
+                f"no classes in {directory}: it has no folders with images",
+                hint="put the images of each class in a folder: DIR/train/CLASS/*.jpg and "
+                "DIR/val/CLASS/*.jpg, or DIR/CLASS/*.jpg",
+            )
         return names, {name: label for label, name in enumerate(names)}
 
 
@@ -81,12 +87,6 @@ def folder(root: Path, config: DataConfig) -> ImageData:
 
 def _list(root: Path) -> tuple[FileImages, tuple[str, ...]]:
     listing = _Listing(str(root), allow_empty=True)
-    if not listing.classes:
-        raise DataError(
-            f"no classes in {root}: it has no folders with images",
-            hint="put the images of each class in a folder: DIR/train/CLASS/*.jpg and "
-            "DIR/val/CLASS/*.jpg, or DIR/CLASS/*.jpg",
-        )
     labels = np.asarray(listing.targets, dtype=np.int64)
     empty = set(range(len(listing.classes))) - set(labels.tolist())
     if empty:

@@ -52,10 +52,11 @@ def imagenet(config: DataConfig) -> ImageData:
     Raises:
         DataError: none of the three is there.
     """
-    root = config.data_dir or Path(os.environ.get("IMAGENET_DIR", ""))
-    if root != Path():
+    flag = "--data-dir" if config.data_dir is not None else "IMAGENET_DIR"
+    given = config.data_dir or os.environ.get("IMAGENET_DIR")
+    if given:
+        root = Path(given)
         if not root.is_dir():
-            flag = "--data-dir" if config.data_dir else "IMAGENET_DIR"
             raise DataError(f"no directory {root}", hint=f"correct {flag}")
         return folder(root, config)
     if get_token() is None:

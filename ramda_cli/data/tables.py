@@ -62,7 +62,7 @@ def parquet(path: Path, config: DataConfig) -> ImageData:
     Raises:
         DataError: the files cannot be read, or a column or split is missing.
     """
-    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    files = [path] if path.is_file() else parquet_files(path)
     options: dict[str, Any] = (
         {"data_files": str(path)} if path.is_file() else {"data_dir": str(path)}
     )
@@ -76,6 +76,11 @@ def parquet(path: Path, config: DataConfig) -> ImageData:
             hint="check the file, and that HF_HOME is a directory that can be written",
         ) from error
     return from_splits(splits, config, name=str(path), fingerprint=_digest(files))
+
+
+def parquet_files(root: Path) -> list[Path]:
+    """Return the parquet files of a directory and of the folders in it, no deeper."""
+    return sorted([*root.glob("*.parquet"), *root.glob("*/*.parquet")])
 
 
 def from_splits(

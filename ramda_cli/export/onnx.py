@@ -4,11 +4,9 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -54,16 +52,18 @@ def export_onnx(model: nn.Module, path: Path, example_inputs: Sequence[Tensor]) 
         model.to(device)
 
 
-def run_onnx(path: Path, inputs: Sequence[Tensor]) -> list[npt.NDArray[np.float32]]:
-    """Run an ONNX file in ONNX Runtime on the CPU."""
+def open_onnx(path: Path) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+    """Return a function that runs an ONNX file in ONNX Runtime on the CPU."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [argument.name for argument in session.get_inputs()]
-    feed = {n: t.detach().cpu().numpy() for n, t in zip(names, inputs, strict=True)}
-    return list(session.run(None, feed))
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        feed = {n: t.detach().cpu().numpy() for n, t in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(output) for output in session.run(None, feed)]
+
+    return run
 
 
 @contextlib.contextmanager

@@ -12,12 +12,20 @@ from huggingface_hub import (
     hf_hub_url,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 TIMEOUT_SECONDS = 5.0
 
 # Releases of huggingface_hub differ in their HTTP client; its error class is a base of theirs.
 NETWORK_ERRORS: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
+
+_ANSWERS = (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
 
 
 class HubUnreachableError(Exception):
@@ -34,7 +42,7 @@ def fetch(repository: str, filename: str, *, revision: str | None = None) -> Pat
 
     Raises:
         HubUnreachableError: there is no cached copy and no network.
-        RepositoryNotFoundError, EntryNotFoundError: the hub has no such repository or file.
+        RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError: the hub does not have it.
     """
     cached = try_to_load_from_cache(repository, filename, revision=revision)
     if isinstance(cached, str):
@@ -45,7 +53,13 @@ def fetch(repository: str, filename: str, *, revision: str | None = None) -> Pat
     try:
         get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS)
         return Path(hf_hub_download(repository, filename, revision=revision))
-    except HfHubHTTPError:
+    except _ANSWERS as error:
+        if isinstance(error, LocalEntryNotFoundError):  # its class also means "not downloaded"
+            raise HubUnreachableError(_first_line(error)) from error
         raise
     except NETWORK_ERRORS as error:
-        raise HubUnreachableError(str(error).splitlines()[0] if str(error) else "") from error
+        raise HubUnreachableError(_first_line(error)) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,7 @@
 """What is penalized, and which entries of which parameter belong to which channel."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from ramda_cli.regularizers import GroupLasso
+from ramda_cli.structure import Structure
 from ramda_cli.structure.groups import DependencyGroup, ParameterSlice
 
 
@@ -20,9 +21,9 @@ class Penalty:
     regularizer: GroupLasso
 
 
-def penalties(groups: Iterable[DependencyGroup], regularizer: GroupLasso) -> list[Penalty]:
-    """Penalize every group that has penalized slices."""
-    return [Penalty(group, regularizer) for group in groups if group.penalized]
+def penalties(structure: Structure, regularizer: GroupLasso) -> list[Penalty]:
+    """Penalize every group of a structure."""
+    return [Penalty(group, regularizer) for group in structure.groups if group.penalized]
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,7 +63,7 @@ class Reached:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How large a model is; `bytes` is that of its safetensors file."""
+    """How large a model is; `bytes` counts its tensors, as a safetensors file holds them."""
 
     params: int
     macs: int

@@ -1,5 +1,6 @@
 """Find the dependency groups of a model."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -120,18 +121,18 @@ class _GroupBuilder:
 
     def structure(self, keep: tuple[str, ...]) -> Structure:
         free: dict[tuple[object, ...], list[int]] = {}
-        fixed: dict[tuple[str, str, str], int] = {}
+        fixed: Counter[tuple[str, str, str]] = Counter()
         for channel_class in np.unique(self._occurrences.of_class).tolist():
             slots, _ = self._occurrences.of(channel_class)
             consumers = self._consumers.get(channel_class, frozenset())
             if self._classes.fix[channel_class] >= 0:
                 fix = first_fix(self._classes, self._trace.couplings, channel_class)
                 if fix.reason != _KERNEL_POSITION:
-                    key = (self._fixed_name(slots), self._reason(fix), fix.operator)
-                    fixed[key] = fixed.get(key, 0) + 1
+                    name, count = self._fixed_part(slots)
+                    fixed[name, self._reason(fix), fix.operator] += count
             elif not consumers:
-                key = (self._fixed_name(slots), _NOT_CONSUMED, "")
-                fixed[key] = fixed.get(key, 0) + 1
+                name, count = self._fixed_part(slots)
+                fixed[name, _NOT_CONSUMED, ""] += count
             else:
                 free.setdefault((slots.tobytes(), consumers), []).append(channel_class)
         return self._assemble(list(free.values()), fixed, keep)
@@ -139,7 +140,7 @@ class _GroupBuilder:
     def _assemble(
         self,
         members: list[list[int]],
-        fixed: dict[tuple[str, str, str], int],
+        fixed: Counter[tuple[str, str, str]],
         keep: tuple[str, ...],
     ) -> Structure:
         groups: list[DependencyGroup] = []
@@ -193,11 +194,13 @@ class _GroupBuilder:
         module = self._modules.get(fix.node)
         return f"{fix.reason} at {module}" if module else fix.reason
 
-    def _fixed_name(self, slots: Array) -> str:
+    def _fixed_part(self, slots: Array) -> tuple[str, int]:
+        """Return what makes channels that stay, and how many of its positions they are."""
         slot = self._producer(slots.tolist(), frozenset())
+        count = sum(self._slots[number] == slot for number in slots.tolist())
         if slot.dim == 0:
-            return _module_name(slot.parameter)
-        return f"{slot.parameter}[dim {slot.dim}]"
+            return _module_name(slot.parameter), count
+        return f"{slot.parameter}[dim {slot.dim}]", count
 
     def _consumer_slots(self) -> dict[int, frozenset[Slot]]:
         found: dict[int, set[Slot]] = {}

@@ -31,7 +31,7 @@ def export_graph(module: nn.Module, example_inputs: ExampleInputs) -> ExportedPr
     exporter would otherwise treat its size as a constant.
 
     Raises:
-        StructureError: the module cannot be exported.
+        StructureError: the module cannot be exported, or keeps state between calls.
     """
     args, kwargs = split_inputs(example_inputs)
     args, kwargs = pytree.tree_map(_at_least_two, (args, kwargs))
@@ -41,7 +41,14 @@ def export_graph(module: nn.Module, example_inputs: ExampleInputs) -> ExportedPr
             program = _export(module, args, kwargs, (dynamic[0], dynamic[1]))
         except (RuntimeError, ValueError, TypeError, AssertionError):
             program = _export_fixed(module, args, kwargs)
-        return program.run_decompositions({})
+        decomposed = program.run_decompositions({})
+    mutated = list(decomposed.graph_signature.buffers_to_mutate.values())
+    if mutated:
+        raise StructureError(
+            f"{type(module).__name__} updates {mutated[0]} in evaluation mode",
+            hint="a model must compute its outputs from its inputs and parameters alone",
+        )
+    return decomposed
 
 
 @contextmanager

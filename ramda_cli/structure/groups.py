@@ -53,7 +53,7 @@ class FixedChannels:
         name: where they are.
         channels: how many.
         reason: why they stay.
-        operator: the ATen operator that decided it; empty when the user did.
+        operator: the ATen operator that decided it; empty when no operator did.
     """
 
     name: str

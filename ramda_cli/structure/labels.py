@@ -10,8 +10,8 @@ fixes (these labels must stay, for this reason); `ramda_cli.structure.solve` tak
 components at the end.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,14 @@ class Value:
     def held_outside(self, dims: Iterable[int]) -> tuple[Layer, ...]:
         """Return the held layers that do not vary along `dims`."""
         return tuple(layer for layer in self.held if layer.support.isdisjoint(dims))
+
+    def moved(self, shape: Sequence[int], move: Callable[[Array], Array]) -> "Value":
+        """Return the value after an operation that only moves elements, its labels with them."""
+        layers, held = (
+            tuple(Layer(move(layer.labels), layer.origin) for layer in some)
+            for some in (self.layers, self.held)
+        )
+        return replace(self, shape=tuple(shape), layers=layers, data=None, held=held)
 
 
 @dataclass(frozen=True, eq=False)

@@ -164,11 +164,10 @@ def take(
     couplings: Couplings, value: Value, shape: Sequence[int], select: Callable[[Array], Array]
 ) -> Value:
     """Index the labels as the operation indexes the elements."""
-    layers, held = (
-        [Layer(trim(select(layer.labels)), layer.origin) for layer in some]
-        for some in (value.layers, value.held)
+    moved = value.moved(shape, lambda labels: trim(select(labels)))
+    return couplings.value(
+        shape, moved.layers, from_parameters=value.from_parameters, held=moved.held
     )
-    return couplings.value(shape, layers, from_parameters=value.from_parameters, held=held)
 
 
 def expand(couplings: Couplings, value: Value, shape: Shape) -> Value:
@@ -181,13 +180,7 @@ def expand(couplings: Couplings, value: Value, shape: Shape) -> Value:
 
 def _pad_left(value: Value, ndim: int) -> Value:
     lead = (1,) * (ndim - value.ndim)
-    layers, held = (
-        tuple(
-            Layer(layer.labels.reshape(lead + layer.labels.shape), layer.origin) for layer in some
-        )
-        for some in (value.layers, value.held)
-    )
-    return replace(value, shape=lead + value.shape, layers=layers, held=held)
+    return value.moved(lead + value.shape, lambda labels: labels.reshape(lead + labels.shape))
 
 
 def _place(value: Value, names: str, letters: Sequence[str]) -> Value:
@@ -200,14 +193,10 @@ def _place(value: Value, names: str, letters: Sequence[str]) -> Value:
             shape[letters.index(names[i])] = sizes[i]
         return shape
 
-    layers, held = (
-        tuple(
-            Layer(layer.labels.transpose(order).reshape(arrange(layer.labels.shape)), layer.origin)
-            for layer in some
-        )
-        for some in (value.layers, value.held)
+    return value.moved(
+        arrange(value.shape),
+        lambda labels: labels.transpose(order).reshape(arrange(labels.shape)),
     )
-    return replace(value, shape=tuple(arrange(value.shape)), layers=layers, held=held)
 
 
 def _disjoint(layers: Iterable[Layer]) -> list[Layer]:

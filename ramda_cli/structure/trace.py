@@ -90,7 +90,7 @@ class _Tracer:
         self.values: dict[str, NodeValue] = {}
         self.parameters: dict[str, Value] = {}
         self.aliases: dict[str, str] = {}
-        self._by_storage: dict[int, str] = {}
+        self._by_storage: dict[int, tuple[str, tuple[object, ...]]] = {}
         self._program = program
         self._inputs = {
             spec.arg.name: spec
@@ -99,7 +99,8 @@ class _Tracer:
         }
 
     def visit(self, node: fx.Node) -> None:
-        self.couplings.at(operator_name(node.target), node.name)
+        name = operator_name(node.target) if node.op == "call_function" else ""
+        self.couplings.at(name, node.name)
         if node.op == "placeholder":
             self.values[node.name] = self._placeholder(node)
         elif node.op == "output":
@@ -124,22 +125,27 @@ class _Tracer:
         if not example.is_floating_point():
             data = tensor.detach() if isinstance(tensor, Tensor) else None
             return Value(shape_of(example), data=data)
-        return self._parameter(spec.target, tensor if isinstance(tensor, Tensor) else example)
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{spec.target} has no content")
+        return self._parameter(spec.target, tensor, trained=spec.kind == InputKind.PARAMETER)
 
-    def _parameter(self, name: str, tensor: Tensor) -> Value:
+    def _parameter(self, name: str, tensor: Tensor, *, trained: bool) -> Value:
+        """Label a parameter or buffer; tied ones get the same labels.
+
+        Only a parameter can be driven to zero, so buffers consume nothing.
+        """
         shape = tuple(tensor.shape)
         storage = tensor.untyped_storage().data_ptr()
-        first = self._by_storage.setdefault(storage, name) if storage else name
-        if first == name:
-            value = self.couplings.fresh_value(shape, parameter=name)
-            self.parameters[name] = value
-            return value
-        if self.parameters[first].shape == shape:
+        first, layout = self._by_storage.setdefault(storage, (name, _layout(tensor)))
+        if first != name and layout == _layout(tensor):
             self.aliases[name] = first
             return self.parameters[first]
         value = self.couplings.fresh_value(shape, parameter=name)
-        for shared in (value, self.parameters[first]):
-            self.couplings.fix_value(shared, "shares its storage with another parameter")
+        if not trained:
+            value = replace(value, layers=tuple(layer.without_origin() for layer in value.layers))
+        if first != name:
+            for shared in (value, self.parameters[first]):
+                self.couplings.fix_value(shared, "shares its storage with another parameter")
         self.parameters[name] = value
         return value
 
@@ -207,6 +213,10 @@ class _Tracer:
             known[argument.name] = data
         target = cast(Any, node.target)
         return target(*_map(node.args, known), **_map(node.kwargs, known))
+
+
+def _layout(tensor: Tensor) -> tuple[object, ...]:
+    return tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
 
 
 def _map(argument: Any, results: Mapping[str, Any]) -> Any:

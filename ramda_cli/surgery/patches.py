@@ -14,7 +14,9 @@ from timm.layers import Attention
 from torch import Tensor, nn
 
 from ramda_cli.errors import FileFormatError
+from ramda_cli.structure.support import named_tensors
 from ramda_cli.structure.trace import operator_name
+from ramda_cli.surgery.operators import CONV_GROUPS
 from ramda_cli.surgery.program import GraphModel, Reference
 
 Patches = dict[str, dict[str, int]]
@@ -48,22 +50,22 @@ _TABLE = (
 _CONV_ATTRIBUTES = ("in_channels", "out_channels", "groups")
 
 
-def resize_module_(module: nn.Module, smaller: GraphModel) -> Patches:
+def resize_module_(module: nn.Module, smaller: GraphModel, aliases: Mapping[str, str]) -> Patches:
     """Give a module the tensors of its rewritten graph, and the sizes that go with them, in place.
+
+    Args:
+        module: a copy of the model that was rewritten.
+        smaller: the rewritten graph, which the module then shares its tensors with.
+        aliases: names of tied tensors, to the name that the graph uses.
 
     Returns:
         The attributes that changed.
     """
-    tensors: dict[str, Tensor] = {
-        **dict(smaller.named_parameters()),
-        **dict(smaller.named_buffers()),
-    }
-    for name, _ in list(module.named_parameters(remove_duplicate=False)):
-        if name in tensors:
-            set_tensor_(module, name, tensors[name])
-    for name, _ in list(module.named_buffers(remove_duplicate=False)):
-        if name in tensors:
-            set_tensor_(module, name, tensors[name])
+    tensors = named_tensors(smaller)
+    for name in named_tensors(module):
+        tensor = tensors.get(aliases.get(name, name))
+        if tensor is not None:
+            set_tensor_(module, name, tensor)
     patches: Patches = {}
     groups = _conv_groups(smaller)
     for path, child in module.named_modules():
@@ -98,7 +100,11 @@ def set_tensor_(module: nn.Module, name: str, tensor: Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     owner = module.get_submodule(path)
     if leaf in owner._parameters:
-        owner._parameters[leaf] = nn.Parameter(tensor.detach(), tensor.requires_grad)
+        # A parameter is taken as it is, so that tied ones stay one object.
+        is_parameter = isinstance(tensor, nn.Parameter)
+        owner._parameters[leaf] = (
+            tensor if is_parameter else nn.Parameter(tensor.detach(), tensor.requires_grad)
+        )
     else:
         owner._buffers[leaf] = tensor.detach()
 
@@ -131,6 +137,6 @@ def _conv_groups(smaller: GraphModel) -> dict[str, int]:
             continue
         weight = operation.args[1]
         name = smaller.program.tensors.get(weight.name) if isinstance(weight, Reference) else None
-        if name is not None and len(operation.args) > 6:
-            groups[name] = operation.args[6]
+        if name is not None and len(operation.args) > CONV_GROUPS:
+            groups[name] = operation.args[CONV_GROUPS]
     return groups

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,14 @@ class GraphProgram:
         tensors: result name to the qualified name of the parameter or buffer.
         operations: in order of execution.
         output: nested `Reference`s.
+        keywords: the last arguments, when they are given by keyword, in order.
     """
 
     inputs: tuple[str, ...]
     tensors: Mapping[str, str]
     operations: tuple[Operation, ...]
     output: Any
+    keywords: tuple[str, ...] = ()
 
 
 class GraphModel(nn.Module):
@@ -75,9 +78,15 @@ class GraphModel(nn.Module):
             owner.register_buffer(leaf, tensor)
         self._last_uses = _last_uses(program)
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the operations, forgetting each result after its last use."""
         program = self.program
+        if set(kwargs) - set(program.keywords):
+            raise TypeError(
+                f"the model takes keywords {list(program.keywords)}, got {list(kwargs)}"
+            )
+        ordered = [kwargs[name] for name in program.keywords if name in kwargs]
+        inputs = pytree.tree_leaves((args, ordered))
         if len(inputs) != len(program.inputs):
             raise TypeError(f"the model takes {len(program.inputs)} inputs, got {len(inputs)}")
         results: dict[str, Any] = dict(zip(program.inputs, inputs, strict=True))
@@ -131,7 +140,12 @@ def operation_of(node: fx.Node) -> Operation:
 
 
 def to_references(argument: Any) -> Any:
-    """Replace fx nodes in a nested argument by references to their names."""
+    """Replace fx nodes in a nested argument by references to their names.
+
+    The branches of a higher-order operation are nodes too; they stand for themselves.
+    """
+    if isinstance(argument, fx.Node) and argument.op == "get_attr":
+        return getattr(argument.graph.owning_module, str(argument.target))
     if isinstance(argument, fx.Node):
         return Reference(argument.name)
     if isinstance(argument, (list, tuple)):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from ramda_cli.structure.discover import ChannelGraph
@@ -74,13 +74,15 @@ def _program(graph: ChannelGraph, context: RewriteContext) -> GraphProgram:
     used = {name for o in operations for name in references([o.args, dict(o.kwargs)])}
     used |= set(references(output))
     tensors = {name: target for name, target in tensors.items() if name in used}
-    return GraphProgram(tuple(inputs), tensors, operations, output)
+    keywords = tuple(exported.example_inputs[1])
+    return GraphProgram(tuple(inputs), tensors, operations, output, keywords)
 
 
 def _output(graph: ChannelGraph) -> Any:
     exported = graph.trace.program
     node = next(n for n in exported.graph.nodes if n.op == "output")
-    flat = [to_references(argument) for argument in arguments(node)[0]]
+    results = zip(exported.graph_signature.output_specs, arguments(node)[0], strict=True)
+    flat = [to_references(one) for spec, one in results if spec.kind == OutputKind.USER_OUTPUT]
     return pytree.tree_unflatten(flat, exported.call_spec.out_spec)
 
 

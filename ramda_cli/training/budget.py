@@ -49,6 +49,10 @@ class Budget:
         """Return the cost without these channels."""
         return self.cost.measure(self.metric, self._kept(zero))
 
+    def macs_share(self, zero: Mask) -> float:
+        """Return the MACs without these channels as a share of dense, whatever is budgeted."""
+        return self.cost.macs(self._kept(zero)) / max(1, self.cost.macs(self.cost.channels))
+
     def choose(self, scores: Scores, count: int, *, exact: bool = False) -> Mask:
         """Return the channels to zero: lowest scores first, until the rest costs `count` or less.
 

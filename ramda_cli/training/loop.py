@@ -75,7 +75,7 @@ def train(
     macs_share: Callable[[], float],
     device: torch.device,
     observer: Observer,
-    after_epoch: Callable[[int], None],
+    after_epoch: Callable[[Epoch], None],
 ) -> Trained:
     """Fine-tune a model in place until the zero set is what was asked for.
 
@@ -91,10 +91,10 @@ def train(
         data: loaders.
         config: how.
         budget: what to come down to, or None.
-        macs_share: measures the model as it is.
+        macs_share: measures the weights as they are, where no budget says it.
         device: where to train.
         observer: is told of every step.
-        after_epoch: called after each validation, and once before training with epoch 0.
+        after_epoch: called after each validation, and once before training.
 
     Raises:
         TrainingError: the loss is not finite.
@@ -136,16 +136,17 @@ class _Training:
         )
 
     def run(
-        self, macs_share: Callable[[], float], after_epoch: Callable[[int], None]
+        self, macs_share: Callable[[], float], after_epoch: Callable[[Epoch], None]
     ) -> Trained:
         started = time.monotonic()
         history = [Epoch(0, self._validate())]
         self._observer.train_start(self._steps, self._config.epochs)
         self._observer.validated(0, {"metric": history[0].metric, "macs_share": 1.0})
-        after_epoch(0)
+        after_epoch(history[0])
         step = 0
         for epoch in range(1, self._config.epochs + 1):
             loss, step = self._run_epoch(epoch, step, macs_share)
+            self._require_finite_weights(step, epoch)
             if epoch == self._config.epochs:
                 self._finish()
             measured = Epoch(
@@ -153,13 +154,13 @@ class _Training:
                 self._validate(),
                 loss,
                 float(self._optimizer.weighted_group_sparsity()),
-                macs_share(),
+                self._macs_share(macs_share),
                 self._optimizer.param_groups[0]["lr"],
                 float(self._optimizer.certificate),
             )
             history.append(measured)
             self._observer.validated(epoch, _values(measured))
-            after_epoch(epoch)
+            after_epoch(measured)
         self._observer.train_end()
         seconds = time.monotonic() - started
         return Trained(tuple(history), step, seconds, self._stability())
@@ -237,17 +238,29 @@ class _Training:
         self, step: int, epoch: int, loss: float, macs_share: Callable[[], float]
     ) -> None:
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss} at step {step} of {self._steps}, in epoch {epoch}",
-                hint=f"lower --lr (now {self._config.lr:g})",
-            )
+            raise self._diverged(f"the loss became {loss}", step, epoch)
         values = {
             "loss": loss,
             "group_sparsity": float(self._optimizer.weighted_group_sparsity()),
             "lr": self._optimizer.param_groups[0]["lr"],
-            "macs_share": macs_share(),
+            "macs_share": self._macs_share(macs_share),
         }
         self._observer.train_step(step, values)
+
+    def _macs_share(self, measure: Callable[[], float]) -> float:
+        # Until the freeze the weights only approach the zeros of the solution.
+        return measure() if self._rule is None else self._rule.macs_share
+
+    def _require_finite_weights(self, step: int, epoch: int) -> None:
+        for parameter in self._model.parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise self._diverged("the weights became infinite or NaN", step, epoch)
+
+    def _diverged(self, what: str, step: int, epoch: int) -> TrainingError:
+        return TrainingError(
+            f"{what} at step {step} of {self._steps}, in epoch {epoch}",
+            hint=f"lower --lr (now {self._config.lr:g})",
+        )
 
     def _stability(self) -> float | None:
         if self._rule is None or self._frozen_zero is None:

@@ -37,6 +37,11 @@ class BudgetRule:
         """The zero set of the last step."""
         return self._zero
 
+    @property
+    def macs_share(self) -> float:
+        """MACs without the zero set, as a share of dense."""
+        return self._budget.macs_share(self._zero)
+
     def freeze(self) -> None:
         """Keep the zero set as it is from now on."""
         self._frozen = True

@@ -104,8 +104,8 @@ def verify(
     with torch.no_grad():
         wide = compare(
             "smaller model against trained model",
-            _runner(model, torch.float64),
-            _runner(smaller, torch.float64),
+            runner(model, torch.float64),
+            runner(smaller, torch.float64),
             every,
             dtype="float64",
             relative_tolerance=FLOAT64_TOLERANCE,
@@ -113,8 +113,8 @@ def verify(
         dtype = _working_dtype(model)
         working = compare(
             "smaller model against trained model",
-            _runner(model, dtype),
-            _runner(smaller, dtype),
+            runner(model, dtype),
+            runner(smaller, dtype),
             every,
             dtype=str(dtype).removeprefix("torch."),
             relative_tolerance=WORKING_TOLERANCE if dtype == torch.float32 else _coarse(dtype),
@@ -156,7 +156,8 @@ def outputs_of(model: nn.Module, batch: ExampleInputs) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
 
 
-def _runner(model: nn.Module, dtype: torch.dtype) -> Callable[[ExampleInputs], list[Tensor]]:
+def runner(model: nn.Module, dtype: torch.dtype) -> Callable[[ExampleInputs], list[Tensor]]:
+    """Return a function that runs a copy of the model in this precision."""
     converted = copy.deepcopy(model).to(dtype)
     device = next((p.device for p in converted.parameters()), torch.device("cpu"))
 

@@ -1,5 +1,6 @@
+from types import SimpleNamespace
+
 import datasets
-import httpx2
 import huggingface_hub
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_a_gated_hub_id(monkeypatch):
 
 
 def _response():
-    return httpx2.Response(401, request=httpx2.Request("GET", "https://localhost"))
+    return SimpleNamespace(headers={}, request=None, status_code=401)
 
 
 def birds():

@@ -33,7 +33,9 @@ def test_one_file_is_split(tmp_path):
 
 
 def test_no_progress_bar_is_drawn_and_the_setting_is_restored(tmp_path, capfd):
-    build(table(tmp_path / "all.parquet", count=20))
+    path = table(tmp_path / "all.parquet", count=20)
+    capfd.readouterr()
+    build(path)
     assert capfd.readouterr() == ("", "")
     assert not datasets.are_progress_bars_disabled()
 
@@ -117,7 +119,7 @@ def test_a_validation_split_without_the_columns():
     train = Dataset.from_dict({"image": [encoded(0)], "label": [0]})
     val = Dataset.from_dict({"image": [encoded(0)]})
     splits = DatasetDict({"train": train, "test": val})
-    with pytest.raises(DataError, match="^some, split test has no column 'label'$") as caught:
+    with pytest.raises(DataError, match=r"^some, split test has no column 'label'$") as caught:
         from_splits(splits, DataConfig(name="some"), name="some")
     assert caught.value.hint == "it has image"
 
@@ -151,3 +153,12 @@ def test_the_fingerprint_follows_the_content(tmp_path):
     copy = shutil.copy(one, tmp_path / "copy.parquet")
     other = table(tmp_path / "other.parquet", count=12)
     assert build(one).fingerprint == build(copy).fingerprint != build(other).fingerprint
+
+
+def test_the_shards_of_a_hub_repository_are_found(tmp_path):
+    (tmp_path / "data").mkdir()
+    table(tmp_path / "data" / "train-00000-of-00002.parquet", count=10)
+    table(tmp_path / "data" / "train-00001-of-00002.parquet", count=6)
+    table(tmp_path / "data" / "validation-00000-of-00001.parquet", count=4)
+    bundle = build(tmp_path)
+    assert (bundle.train_size, bundle.val_size) == (16, 4)

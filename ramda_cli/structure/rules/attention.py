@@ -13,7 +13,7 @@ from ramda_cli.structure.rules.registry import Output, rule
 @rule("scaled_dot_product_attention")
 def attention(
     couplings: Couplings, output: Output, query: Value, key: Value, value: Value,
-    attn_mask: Value | None = None, *_: Any, **__: Any,
+    attn_mask: Value | None = None, dropout_p: float = 0.0, is_causal: bool = False, **_: Any,
 ) -> Value:  # fmt: skip
     """Contract q and k over the head dimension, mix over the keys, contract with v.
 
@@ -26,8 +26,9 @@ def attention(
     scores = contract(couplings, terms, batch + "ts", "the head dimension of q·k")
     if attn_mask is not None:
         scores = join(couplings, [scores, attn_mask], "drop")
+    mixed = [-2, -1] if is_causal else [-1]
     weights = replace(
-        mix_value(couplings, scores, [-1], "a softmax over channels"), from_parameters=False
+        mix_value(couplings, scores, mixed, "a softmax over channels"), from_parameters=False
     )
     return contract(couplings, [(weights, batch + "ts"), (value, batch + "sf")], batch + "tf",
                     "attention over channels")  # fmt: skip

@@ -1,6 +1,7 @@
 """Convolutions: linear over channels, with kernel and spatial dimensions that cannot shrink."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ramda_cli.structure.labels import Couplings, Layer, Value
@@ -71,13 +72,10 @@ def convolve(
         y = per_channel(couplings, y, [bias])
     trailing = (1,) * len(kernel_dims)
     layers = (Layer(layer.labels.reshape(layer.labels.shape + trailing)) for layer in y.layers)
-    space = couplings.fixed_value(output.shape, "positions, not channels", dims=kernel_dims)
+    space = couplings.fixed_value(output.shape, "positions of a feature map", dims=kernel_dims)
     return couplings.value(output.shape, layers, held=space.held)
 
 
 def _drop_trailing(value: Value) -> Value:
-    layers, held = (
-        tuple(Layer(layer.labels.reshape(layer.labels.shape[:2]), layer.origin) for layer in some)
-        for some in (value.layers, value.held_outside(range(2, value.ndim)))
-    )
-    return Value(value.shape[:2], layers, value.from_parameters, held=held)
+    channels = replace(value, held=value.held_outside(range(2, value.ndim)))
+    return channels.moved(value.shape[:2], lambda labels: labels.reshape(labels.shape[:2]))

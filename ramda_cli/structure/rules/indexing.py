@@ -31,7 +31,7 @@ def index(couplings: Couplings, output: Output, x: Value, indices: Sequence[Valu
     tensors = [index for index in indices if index is not None]
     for tensor in tensors:
         couplings.fix_value(tensor, "used as an index")
-    known = tensors[0].data if len(dims) == 1 else None
+    known = tensors[0].data if len(dims) == 1 and tensors[0].ndim == 1 else None
     if dims != list(range(dims[0], dims[-1] + 1)):
         return unlabelled(couplings, output, x, why="indexed along separate dimensions")[0]
     new_dims = len(np.broadcast_shapes(*(tensor.shape for tensor in tensors)))

@@ -65,7 +65,7 @@ def layer_norm(
     return _with_statistics(output, join(couplings, [mixed, *affine], "drop"))
 
 
-@rule("group_norm", "native_group_norm")
+@rule("group_norm")
 def group_norm(
     couplings: Couplings, output: Output, x: Value, num_groups: int, weight: Value | None = None,
     bias: Value | None = None, *_: Any,

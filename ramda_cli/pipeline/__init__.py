@@ -1,0 +1,7 @@
+"""The straight line from a model's name to proven files, and the commands beside it."""
+
+from ramda_cli.pipeline.evaluate import evaluate
+from ramda_cli.pipeline.inspect import inspect
+from ramda_cli.pipeline.prune import prune
+
+__all__ = ["evaluate", "inspect", "prune"]

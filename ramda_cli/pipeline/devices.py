@@ -1,0 +1,22 @@
+"""Where to compute."""
+
+import torch
+
+from ramda_cli.errors import TrainingError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device by name; `auto` takes CUDA where there is one.
+
+    Raises:
+        TrainingError: CUDA is asked for and not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise TrainingError(
+            f"device {name} is not available: torch sees {torch.cuda.device_count()} CUDA devices",
+            hint="choose --device cpu, or check CUDA_VISIBLE_DEVICES and the driver",
+        )
+    return device

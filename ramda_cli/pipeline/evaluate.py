@@ -1,0 +1,62 @@
+"""The accuracy of a pruned model."""
+
+import time
+from pathlib import Path
+
+from ramda_cli.config.schema import DataConfig
+from ramda_cli.data.build import build_data
+from ramda_cli.errors import DataError, FileFormatError
+from ramda_cli.export import load
+from ramda_cli.file_header import read_header
+from ramda_cli.models.loaded import Preprocessing
+from ramda_cli.pipeline.devices import choose_device
+from ramda_cli.training import accuracy
+
+
+def evaluate(path: Path, data: DataConfig, *, device: str = "auto") -> dict[str, object]:
+    """Measure a pruned model on the validation part of a data set.
+
+    Raises:
+        FileFormatError: the file cannot be loaded.
+        DataError: the data cannot be read or has other classes.
+    """
+    details = read_header(path).get("details")
+    preprocessing, classes = _read_details(path, details)
+    bundle = build_data(data, preprocessing, seed=0)
+    if len(bundle.class_names) != classes:
+        raise DataError(
+            f"{path} tells {classes} classes apart, {data.name} has {len(bundle.class_names)}",
+            hint="evaluate it on data with the classes it was trained on",
+        )
+    where = choose_device(device)
+    model = load(path).to(where)
+    started = time.monotonic()
+    value = accuracy(model, bundle.val, device=where)
+    return {
+        "file": str(path),
+        "data": bundle.description,
+        "metric": "top-1 accuracy",
+        "value": value,
+        "images": bundle.val_size,
+        "seconds": time.monotonic() - started,
+    }
+
+
+def _read_details(path: Path, details: object) -> tuple[Preprocessing, int]:
+    try:
+        if not isinstance(details, dict):
+            raise TypeError("no details")
+        stored = details["preprocessing"]
+        preprocessing = Preprocessing(
+            input_size=tuple(int(size) for size in stored["input_size"]),  # type: ignore[arg-type]
+            mean=tuple(float(value) for value in stored["mean"]),
+            std=tuple(float(value) for value in stored["std"]),
+            interpolation=str(stored["interpolation"]),
+            crop_pct=float(stored["crop_pct"]),
+        )
+        return preprocessing, len(details["labels"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(
+            f"{path} does not say what its images must look like",
+            hint="write it with `ramda prune`; `ramda_cli.save` alone does not record it",
+        ) from error

@@ -1,0 +1,146 @@
+"""Writing the result, reading it back, and comparing what was read with the trained model."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ramda_cli.data.bundle import DataBundle
+from ramda_cli.errors import EquivalenceError
+from ramda_cli.export import export_onnx, load, open_onnx, read_tensors, save
+from ramda_cli.models.loaded import LoadedModel
+from ramda_cli.observer import Observer
+from ramda_cli.pipeline.proving import Proven, proof_batches, require
+from ramda_cli.pipeline.workspace import Workspace
+from ramda_cli.report.document import FileEntry, Report
+from ramda_cli.report.plain import build_report
+from ramda_cli.structure.export import split_inputs
+from ramda_cli.surgery import RemovalPlan
+from ramda_cli.training import accuracy, accuracy_of
+from ramda_cli.verification import Check, Proof, compare, outputs_of
+from ramda_cli.verification.proof import FLOAT64_TOLERANCE, WORKING_TOLERANCE, runner
+
+_MODEL = "model.safetensors"
+_ONNX = "model.onnx"
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenFiles:
+    """The files of a run, proven; `finish` adds the report.
+
+    Attributes:
+        workspace: where they are.
+        smaller: what they hold.
+        plan: how it was made.
+        details: facts in the header.
+        layout: `native` or `graph`.
+        proven: with the checks of the files added to the proof.
+        reloaded, onnx: top-1 accuracy of what was read back.
+    """
+
+    workspace: Workspace
+    smaller: nn.Module
+    plan: RemovalPlan
+    details: dict[str, Any]
+    layout: str
+    proven: Proven
+    reloaded: float
+    onnx: float | None
+
+    def finish(self, summarize: Callable[[tuple[FileEntry, ...]], Report]) -> dict[str, object]:
+        """Put the report into the header and beside the model; the tensors stay as proven.
+
+        Raises:
+            EquivalenceError: the tensors of the final file are not those that were proven.
+        """
+        path = self.workspace.path(_MODEL)
+        others = tuple(entry for entry in self.workspace.files() if entry.name != _MODEL)
+        proven = read_tensors(path)
+        save(
+            self.smaller, self.plan, path,
+            details=self.details, report=build_report(summarize(others)),
+        )  # fmt: skip
+        final = read_tensors(path)
+        if final.keys() != proven.keys() or any(
+            not torch.equal(final[name], tensor) for name, tensor in proven.items()
+        ):
+            raise EquivalenceError(
+                f"{path} changed while its report was written", hint="run it again on a sound disk"
+            )
+        document = build_report(summarize(self.workspace.files()))
+        self.workspace.write_text("report.json", json.dumps(document, indent=2) + "\n")
+        return document
+
+
+def write_files(
+    workspace: Workspace,
+    smaller: nn.Module,
+    plan: RemovalPlan,
+    proven: Proven,
+    *,
+    loaded: LoadedModel,
+    data: DataBundle,
+    onnx: bool,
+    observer: Observer,
+) -> WrittenFiles:
+    """Write the safetensors and the ONNX file, and prove each by what it gives when read back.
+
+    Raises:
+        EquivalenceError: a file does not compute what the trained model computes.
+        OutputError: a file cannot be written.
+    """
+    details = {
+        "task": "image-classification",
+        "labels": list(data.class_names),
+        "preprocessing": asdict(loaded.preprocessing),
+    }
+    layout = save(smaller, plan, workspace.path(_MODEL), details=details)
+    batches = list(proof_batches(data.val))
+    cpu = torch.device("cpu")
+    reloaded = load(workspace.path(_MODEL))
+    checks = [_check_reloaded(proven.model, reloaded, batches)]
+    reloaded_accuracy = accuracy(reloaded, data.val, device=cpu)
+    onnx_accuracy = None
+    if onnx:
+        observer.stage("export", _ONNX)
+        export_onnx(smaller, workspace.path(_ONNX), (batches[0],))
+        run = open_onnx(workspace.path(_ONNX))
+        checks.append(_check_onnx(proven.model, run, batches))
+        onnx_accuracy = accuracy_of(lambda images: run([images])[0], data.val)
+    observer.stage("export", "written, read back and compared")
+    proof = Proof((*proven.proof.checks, *checks))
+    return WrittenFiles(
+        workspace, smaller, plan, details, layout, replace(proven, proof=proof),
+        reloaded_accuracy, onnx_accuracy,
+    )  # fmt: skip
+
+
+def _check_reloaded(model: nn.Module, reloaded: nn.Module, batches: list[Tensor]) -> Check:
+    check = compare(
+        "model.safetensors, loaded afresh,",
+        runner(model, torch.float64),
+        runner(reloaded, torch.float64),
+        batches,
+        dtype="float64",
+        relative_tolerance=FLOAT64_TOLERANCE,
+    )
+    require((check,))
+    return check
+
+
+def _check_onnx(
+    model: nn.Module, run: Callable[[list[Tensor]], list[Tensor]], batches: list[Tensor]
+) -> Check:
+    check = compare(
+        "model.onnx in ONNX Runtime",
+        lambda batch: outputs_of(model, batch),
+        lambda batch: run(list(split_inputs(batch)[0])),
+        batches,
+        dtype="float32",
+        relative_tolerance=WORKING_TOLERANCE,
+    )
+    require((check,))
+    return check

@@ -1,0 +1,126 @@
+"""`ramda prune` as a straight line: load, discover, train, identify, remove, verify, export."""
+
+import shlex
+import sys
+
+import torch
+
+from ramda_cli.config.loading import dump_config
+from ramda_cli.config.schema import RunConfig
+from ramda_cli.data.build import build_data
+from ramda_cli.data.bundle import DataBundle
+from ramda_cli.errors import ConfigError, StructureError, TargetError
+from ramda_cli.models.heads import adapt_head
+from ramda_cli.models.loaded import LoadedModel
+from ramda_cli.models.loading import load_model
+from ramda_cli.observer import Observer
+from ramda_cli.optimizers import Penalty, penalties
+from ramda_cli.pipeline.devices import choose_device
+from ramda_cli.pipeline.files import write_files
+from ramda_cli.pipeline.fitting import fit, keeping_interrupted_weights
+from ramda_cli.pipeline.proving import prove
+from ramda_cli.pipeline.summary import Outcome, summarize
+from ramda_cli.pipeline.workspace import Workspace
+from ramda_cli.regularizers import GroupLasso
+from ramda_cli.structure import Structure, discover, identify, input_channel_structure
+from ramda_cli.structure.cost import CostModel
+from ramda_cli.surgery import remove
+from ramda_cli.training import Budget, plan_budget
+
+
+def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
+    """Run everything and return the report, which is also in the files.
+
+    Nothing is written before the model, the data and the target are known to be usable.
+
+    Raises:
+        RamdaError: with the message, the hint and the exit code that the user meets.
+    """
+    workspace = Workspace(config.output.directory)
+    workspace.check_free(overwrite=config.output.overwrite)
+    device = choose_device(config.training.device)
+
+    observer.stage("load", config.model.name)
+    loaded, data, notes = _load(config)
+    for note in notes:
+        observer.note(note)
+
+    observer.stage("discover", "exporting")
+    structure = discover(loaded.module, loaded.example_inputs, keep=config.structure.keep)
+    cost = CostModel(structure)
+    budget = _budget(config, structure, cost)
+    penalized = _penalties(config, structure, loaded)
+    observer.stage("discover", f"{len(structure.groups)} groups, {cost.size().channels:,} channels")
+
+    workspace.start()
+    workspace.write_text("config.yaml", dump_config(config))
+    with keeping_interrupted_weights(workspace, loaded.module):
+        trained = fit(
+            loaded.module, structure, penalized, data, config.training,
+            cost=cost, budget=budget, device=device, workspace=workspace, observer=observer,
+        )  # fmt: skip
+        model = loaded.module.to("cpu", memory_format=torch.contiguous_format).eval()
+
+        observer.stage("remove", "zero channels")
+        support = identify(model, structure)
+        size = cost.size(cost.kept(support.removable))
+        if budget is not None and size.of(budget.metric) > budget.count:
+            raise TargetError(
+                f"{size.of(budget.metric):,} {budget.metric} are left, {budget.count:,} were asked",
+                hint="train longer with --epochs",
+            )
+        smaller, plan = remove(model, structure, support, source=loaded.source)
+        smaller.eval()
+        observer.stage("remove", f"{cost.size().channels - size.channels:,} channels")
+
+        observer.stage("verify", "float64 and float32")
+        proven = prove(model, smaller, data)
+        observer.stage("verify", f"difference {proven.proof.max_abs_difference:.1e} in float64")
+
+        observer.stage("export", "model.safetensors")
+        files = write_files(
+            workspace, smaller, plan, proven, loaded=loaded, data=data,
+            onnx=config.output.onnx, observer=observer,
+        )  # fmt: skip
+        outcome = Outcome(
+            loaded, data, structure, support, cost, budget, trained, files, notes, str(device),
+            shlex.join(["ramda", *sys.argv[1:]]),
+        )  # fmt: skip
+        document = files.finish(lambda listed: summarize(config, outcome, listed))
+        workspace.finish()
+    observer.stage("done", str(workspace.directory))
+    return document
+
+
+def _load(config: RunConfig) -> tuple[LoadedModel, DataBundle, tuple[str, ...]]:
+    """Load model and data, and fit the head to the classes."""
+    seed = config.training.seed
+    torch.manual_seed(seed)
+    loaded = load_model(config.model, image_size=config.data.image_size, seed=seed)
+    data = build_data(config.data, loaded.preprocessing, seed=seed)
+    loaded = adapt_head(loaded, len(data.class_names), seed=seed)
+    return loaded, data, (*loaded.notes, *data.notes)
+
+
+def _budget(config: RunConfig, structure: Structure, cost: CostModel) -> Budget | None:
+    if not structure.groups:
+        raise StructureError(
+            f"nothing in {config.model.name} can be removed",
+            hint=f"`ramda inspect {config.model.name}` lists every fixed channel and its reason",
+        )
+    if config.target is None:
+        return None
+    if config.structure.penalize != "consumers":
+        raise ConfigError(
+            "a target needs the coupled groups of --penalize consumers",
+            hint="the paper's single-tensor groups go with --weight",
+        )
+    return plan_budget(cost, config.target, floor=config.structure.floor)
+
+
+def _penalties(config: RunConfig, structure: Structure, loaded: LoadedModel) -> list[Penalty]:
+    # With a target the zero set follows the budget, and the weight plays no part.
+    regularizer = GroupLasso(config.training.weight or 0.0)
+    if config.structure.penalize == "paper":
+        return penalties(input_channel_structure(loaded.module), regularizer)
+    return penalties(structure, regularizer)

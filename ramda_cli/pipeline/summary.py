@@ -1,0 +1,214 @@
+"""From what a run found to its report."""
+
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy
+import onnxruntime
+import timm
+import torch
+
+import ramda_cli
+from ramda_cli.config.schema import RunConfig
+from ramda_cli.data.bundle import DataBundle
+from ramda_cli.models.loaded import LoadedModel
+from ramda_cli.pipeline.files import WrittenFiles
+from ramda_cli.pipeline.inspect import fixed_entries
+from ramda_cli.report.document import (
+    Accuracy,
+    Asked,
+    CheckEntry,
+    DataEntry,
+    EpochEntry,
+    FileEntry,
+    GroupEntry,
+    ModelEntry,
+    ProofEntry,
+    Reached,
+    Report,
+    Reproducibility,
+    Sizes,
+    TrainingEntry,
+)
+from ramda_cli.report.document import Size as SizeEntry
+from ramda_cli.structure import Structure, Support
+from ramda_cli.structure.cost import CostModel
+from ramda_cli.training import Budget, Trained
+from ramda_cli.verification import Proof
+
+_LAYOUTS = {
+    "native": "native module with patched sizes",
+    "graph": "graph of ATen operations (no Python code of the model needed)",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Everything a run found, stage by stage."""
+
+    loaded: LoadedModel
+    data: DataBundle
+    structure: Structure
+    support: Support
+    cost: CostModel
+    budget: Budget | None
+    trained: Trained
+    files: WrittenFiles
+    notes: tuple[str, ...]
+    device: str
+    command: str
+
+
+def summarize(config: RunConfig, outcome: Outcome, files: tuple[FileEntry, ...]) -> Report:
+    """Return the report of a run."""
+    loaded, data = outcome.loaded, outcome.data
+    return Report(
+        model=ModelEntry(
+            name=loaded.source.name,
+            kind=loaded.source.kind,
+            weights=loaded.source.weights,
+            classes=loaded.num_classes,
+        ),
+        data=DataEntry(
+            description=data.description,
+            fingerprint=data.fingerprint,
+            train_size=data.train_size,
+            val_size=data.val_size,
+        ),
+        asked=_asked(config),
+        reached=_reached(outcome),
+        size=_sizes(outcome),
+        accuracy=_accuracy(outcome),
+        proof=_proof(outcome.files.proven.proof),
+        groups=_groups(outcome),
+        fixed=fixed_entries(outcome.structure.fixed),
+        training=_training(config, outcome.trained),
+        layout=_LAYOUTS[outcome.files.layout],
+        files=files,
+        notes=outcome.notes,
+        reproducibility=_reproducibility(config, outcome),
+    )
+
+
+def _asked(config: RunConfig) -> Asked:
+    if config.target is None:
+        return Asked(weight=config.training.weight)
+    return Asked(metric=config.target.metric, amount=config.target.amount)
+
+
+def _reached(outcome: Outcome) -> Reached:
+    cost, budget = outcome.cost, outcome.budget
+    size = cost.size(cost.kept(outcome.support.removable))
+    metric = "macs" if budget is None else budget.metric
+    count, dense = size.of(metric), cost.size().of(metric)
+    if budget is None:
+        return Reached(metric=metric, share=count / dense, count=count, met=True)
+    return Reached(
+        metric=metric,
+        share=count / dense,
+        count=count,
+        requested_count=budget.count,
+        relative_deviation=(count - budget.count) / budget.count,
+        met=count <= budget.count,
+    )
+
+
+def _sizes(outcome: Outcome) -> Sizes:
+    cost = outcome.cost
+    dense, pruned = cost.size(), cost.size(cost.kept(outcome.support.removable))
+    models = (outcome.loaded.module, outcome.files.smaller)
+    entries = [
+        SizeEntry(
+            params=size.params,
+            macs=size.macs,
+            channels=size.channels,
+            bytes=sum(t.numel() * t.element_size() for t in model.state_dict().values()),
+        )
+        for size, model in zip((dense, pruned), models, strict=True)
+    ]
+    return Sizes(dense=entries[0], pruned=entries[1])
+
+
+def _accuracy(outcome: Outcome) -> Accuracy:
+    replaced_head = "head" in outcome.loaded.source.arguments or bool(outcome.loaded.notes)
+    first = outcome.trained.history[0].metric
+    proven = outcome.files.proven
+    return Accuracy(
+        metric="top-1 accuracy",
+        dense=None if replaced_head else first,
+        before_removal=proven.before,
+        after_removal=proven.after,
+        reloaded=outcome.files.reloaded,
+        onnx=outcome.files.onnx,
+    )
+
+
+def _proof(proof: Proof) -> ProofEntry:
+    return ProofEntry(
+        passed=proof.passed,
+        checks=tuple(
+            CheckEntry(
+                name=check.name,
+                dtype=check.dtype,
+                max_abs_difference=check.max_abs_difference,
+                relative_difference=check.relative_difference,
+                tolerance=check.tolerance,
+                inputs=check.inputs,
+                passed=check.passed,
+            )
+            for check in proof.checks
+        ),
+    )
+
+
+def _groups(outcome: Outcome) -> tuple[GroupEntry, ...]:
+    return tuple(
+        GroupEntry(
+            name=group.name,
+            channels=group.channels,
+            kept=group.channels - len(outcome.support.removable.get(group.name, ())),
+            parameters=tuple(dict.fromkeys(part.parameter for part in group.coupled)),
+        )
+        for group in outcome.structure.groups
+    )
+
+
+def _training(config: RunConfig, trained: Trained) -> TrainingEntry:
+    return TrainingEntry(
+        method="RAMDA",
+        epochs=config.training.epochs,
+        steps=trained.steps,
+        seconds=trained.seconds,
+        history=tuple(
+            EpochEntry(
+                epoch=e.epoch,
+                loss=e.loss,
+                metric=e.metric,
+                group_sparsity=e.group_sparsity,
+                macs_share=e.macs_share,
+                lr=e.lr,
+                certificate=e.certificate,
+            )
+            for e in trained.history
+        ),
+        zero_set_stability=trained.zero_set_stability,
+    )
+
+
+def _reproducibility(config: RunConfig, outcome: Outcome) -> Reproducibility:
+    return Reproducibility(
+        config=config.model_dump(mode="json"),
+        seed=config.training.seed,
+        versions={
+            "ramda": ramda_cli.__version__,
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "numpy": numpy.__version__,
+            "onnxruntime": onnxruntime.__version__,
+            "python": platform.python_version(),
+        },
+        device=outcome.device,
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        command=outcome.command,
+    )

@@ -1,0 +1,140 @@
+"""The output directory: free or not, finished or not."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import nn
+
+from ramda_cli.errors import OutputError
+from ramda_cli.report.document import FileEntry
+
+INCOMPLETE = "INCOMPLETE"
+_FILES = (
+    "model.safetensors",
+    "model.onnx",
+    "model.onnx.data",
+    "report.json",
+    "metrics.jsonl",
+    "config.yaml",
+    "README.md",
+    INCOMPLETE,
+)
+_CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """An output directory.
+
+    A file named INCOMPLETE stands in it from the first write until the run has succeeded, so that
+    what an interrupted or failed run leaves is never taken for a result.
+    """
+
+    directory: Path
+
+    def check_free(self, *, overwrite: bool) -> None:
+        """Refuse a directory with files in it, unless they may be replaced.
+
+        Raises:
+            OutputError: it is not empty, or not a directory.
+        """
+        try:
+            if not self.directory.exists():
+                return
+            occupied = any(self.directory.iterdir())
+        except NotADirectoryError as error:
+            raise OutputError(
+                f"{self.directory} is a file", hint="give a directory with -o"
+            ) from error
+        except OSError as error:
+            raise _unwritable(self.directory, error) from error
+        if occupied and not overwrite:
+            raise OutputError(
+                f"output directory {self.directory} is not empty",
+                hint="choose another with -o, or replace an earlier run's files with --overwrite",
+            )
+
+    def start(self) -> None:
+        """Create the directory, take an earlier run's files away and mark it as incomplete."""
+        with self.writing(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            (self.directory / INCOMPLETE).write_text(
+                "This run has not finished: nothing in this directory is a result.\n"
+            )
+            for name in _FILES:
+                if name != INCOMPLETE:
+                    (self.directory / name).unlink(missing_ok=True)
+            shutil.rmtree(self.directory / _CHECKPOINTS, ignore_errors=True)
+            (self.directory / _CHECKPOINTS).mkdir()
+
+    def finish(self) -> None:
+        """Take the mark away: everything is written and proven."""
+        with self.writing(self.directory):
+            (self.directory / INCOMPLETE).unlink(missing_ok=True)
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file in the directory."""
+        return self.directory / name
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file whole or not at all."""
+        partial = self.directory / f"{name}.partial"
+        with self.writing(self.directory / name):
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, self.directory / name)
+
+    def append_line(self, name: str, values: Mapping[str, Any]) -> None:
+        """Append one JSON document to a file of lines."""
+        path = self.directory / name
+        with self.writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def save_weights(self, model: nn.Module, name: str) -> Path:
+        """Write a state dict under `checkpoints/`, whole or not at all."""
+        path = self.directory / _CHECKPOINTS / f"{name}.safetensors"
+        partial = path.with_suffix(".partial")
+        state = model.state_dict()
+        # Tied names share one tensor, which the format holds once per name.
+        tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
+        with self.writing(path):
+            save_file(tensors, partial, metadata={"format": "pt"})
+            os.replace(partial, path)
+        return path
+
+    def files(self) -> tuple[FileEntry, ...]:
+        """List what was written, with sizes and hashes."""
+        entries = []
+        for name in _FILES:
+            path = self.directory / name
+            if name != INCOMPLETE and path.is_file():
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                entries.append(FileEntry(name=name, bytes=path.stat().st_size, sha256=digest))
+        return tuple(entries)
+
+    @contextlib.contextmanager
+    def writing(self, path: Path) -> Iterator[None]:
+        """Turn a failed write into an error for the user, and drop what is half written."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            for partial in self.directory.rglob("*.partial"):
+                with contextlib.suppress(OSError):
+                    partial.unlink()
+            raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: Exception) -> OutputError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return OutputError(
+        f"cannot write {path}: {reason}",
+        hint="free some space, or choose another directory with -o",
+    )
