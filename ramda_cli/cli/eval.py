@@ -1,9 +1,7 @@
 """`ramda eval`: the accuracy of a pruned model on data."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from ramda_cli.cli import options
 from ramda_cli.cli.output import model_file, print_json, stdout_console, stdout_to_stderr
@@ -24,14 +22,6 @@ def evaluate(
     workers: options.Workers = None,
     image_size: options.ImageSize = None,
     device: options.Device = None,
-    model_code: Annotated[
-        str | None,
-        typer.Option(
-            "--model-code",
-            metavar="FILE.py:FACTORY",
-            help="The code that builds the dense model, for a model of your own. It is run.",
-        ),
-    ] = None,
     json: options.Json = False,
 ) -> None:
     """Measure the accuracy of a pruned model on the validation part of DATA.
@@ -39,7 +29,6 @@ def evaluate(
     Examples:
       ramda eval out/model.safetensors --data digits
       ramda eval out --data photos --json
-      ramda eval out --data photos --model-code net.py:build
     """
     values = {
         "name": data,
@@ -59,7 +48,7 @@ def evaluate(
         observer.stage("evaluate", str(path))
         from ramda_cli.pipeline import evaluate as run
 
-        result = run(path, source, device=chosen, model_code=model_code)
+        result = run(path, source, device=chosen)
     if json:
         print_json(result)
     else:

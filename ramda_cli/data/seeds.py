@@ -41,4 +41,4 @@ def seeded_everywhere(*parts: int) -> Iterator[None]:
             yield
         finally:
             random.setstate(python_state)
-            pass
+            np.random.set_state(numpy_state)

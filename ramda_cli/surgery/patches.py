@@ -101,9 +101,10 @@ def set_tensor_(module: nn.Module, name: str, tensor: Tensor) -> None:
     owner = module.get_submodule(path)
     if leaf in owner._parameters:
         # A parameter is taken as it is, so that tied ones stay one object.
-        is_parameter = isinstance(tensor, nn.Parameter)
         owner._parameters[leaf] = (
-            tensor if is_parameter else nn.Parameter(tensor.detach(), tensor.requires_grad)
+            tensor
+            if isinstance(tensor, nn.Parameter)
+            else nn.Parameter(tensor.detach(), tensor.requires_grad)
         )
     else:
         owner._buffers[leaf] = tensor.detach()

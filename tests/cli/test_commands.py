@@ -214,14 +214,13 @@ def test_inspect_names_a_bad_image_size(ramda: Run, pipeline: FakePipeline) -> N
 
 
 def test_eval_calls_the_pipeline(ramda: Run, pipeline: FakePipeline, pruned: Path) -> None:
-    args = "--data d --val-split v --batch-size 16 --device cpu --model-code net.py:build"
+    args = "--data d --val-split v --batch-size 16 --device cpu"
     result = ramda("eval", str(pruned.parent), *args.split())
     assert result.stdout == (
         "top-1 accuracy 98.89 % on 360 images in 0.4 s: digits: 360 validation images\n"
     )
     data = DataConfig(name="d", val_split="v", eval_batch_size=16)
-    expected = {"device": "cpu", "model_code": "net.py:build"}
-    assert pipeline.calls == [((pruned, data), expected)]
+    assert pipeline.calls == [((pruned, data), {"device": "cpu"})]
 
 
 def test_report_reads_the_file_alone(ramda: Run, pruned: Path) -> None:
