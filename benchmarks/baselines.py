@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from ramda_cli.config.loading import load_config
 from ramda_cli.config.schema import RunConfig
 from ramda_cli.data.build import build_data
+from ramda_cli.data.bundle import Batches
 from ramda_cli.models.heads import adapt_head
 from ramda_cli.models.loading import load_model
 from ramda_cli.pipeline.devices import choose_device
@@ -57,7 +58,10 @@ def main() -> None:
     zero_(model, structure, removed)
     at_cut = accuracy(model, data.val, device=device)
     started = time.monotonic()
-    _fine_tune(model, structure, removed, data.train, config, options.lr, options.weight_decay)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=options.lr, weight_decay=options.weight_decay
+    )
+    _fine_tune(model, structure, removed, data.train, config, optimizer)
     recompute_batch_norm_(model, data.train, device=device)
     seconds = time.monotonic() - started
 
@@ -110,8 +114,14 @@ def _least_l2(
     }
 
 
-def _fine_tune(model, structure, removed, batches, config, lr, weight_decay) -> None:  # noqa: ANN001
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+def _fine_tune(
+    model: nn.Module,
+    structure: Structure,
+    removed: dict[str, list[int]],
+    batches: Batches,
+    config: RunConfig,
+    optimizer: torch.optim.Optimizer,
+) -> None:
     steps = config.training.epochs * len(batches)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     device = next(model.parameters()).device

@@ -1,16 +1,8 @@
 """Fine-tune a model under structured sparsity, remove what became zero, prove nothing changed.
 
-    import ramda_cli as ramda
-    structure = ramda.discover(model, example_inputs)
-    optimizer = ramda.RAMDA(
-        model.named_parameters(), ramda.penalties(structure, ramda.GroupLasso(1e-6))
-    )
-    ...
-    support = ramda.identify(model, structure)
-    smaller, plan = ramda.remove(model, structure, support)
-    proof = ramda.verify(model, smaller, example_inputs)
-    ramda.save(smaller, plan, "model.safetensors")
-    model = ramda.load("model.safetensors")
+A run in Python: `discover` what can be removed, train with `RAMDA` over the `penalties` of that
+structure, `identify` the channels that became zero, `remove` them, `verify` that nothing changed,
+`save` the smaller model and `load` it again.
 """
 
 import importlib

@@ -20,7 +20,6 @@ def evaluate(
     target_key: options.TargetKey = None,
     batch_size: options.EvalBatchSize = None,
     workers: options.Workers = None,
-    image_size: options.ImageSize = None,
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
@@ -39,7 +38,6 @@ def evaluate(
         "target_key": target_key,
         "eval_batch_size": batch_size,
         "workers": workers,
-        "image_size": image_size,
     }
     source = load_section(DataConfig, "data", values)
     chosen = load_section(TrainingConfig, "training", {"device": device}).device

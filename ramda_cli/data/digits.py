@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from ramda_cli.data.images import ImageData, Labels
 
@@ -31,6 +30,8 @@ def digits() -> ImageData:
     The rule is fixed here, and not by a library's random numbers, because the weights of
     `digits-resnet` must never have seen the held-out images.
     """
+    from sklearn.datasets import load_digits  # seconds that no other data set needs
+
     raw = load_digits()
     pixels = np.rint(raw.images * (255 / _LARGEST_VALUE)).astype(np.uint8)
     labels = raw.target.astype(np.int64)

@@ -21,18 +21,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ramda_cli.errors import FileFormatError, ModelError, OutputError
-from ramda_cli.export.program_json import program_from_json, program_to_json
-from ramda_cli.file_header import FORMAT, read_header
-from ramda_cli.models.building import build_module
+from ramda_cli.errors import OutputError
+from ramda_cli.export.program_json import program_to_json
+from ramda_cli.export.tensor_file import write_tensors
+from ramda_cli.file_header import FORMAT
 from ramda_cli.models.loaded import ModelSource
 from ramda_cli.structure.support import named_tensors
-from ramda_cli.surgery import GraphModel, RemovalPlan
-from ramda_cli.surgery.patches import apply_patches_, set_tensor_
+from ramda_cli.surgery import RemovalPlan
 
 
 def save(
@@ -65,8 +63,9 @@ def save(
     native = plan.layout == "native" and source is not None and source.kind != "file"
     tensors = _native_tensors(smaller) if native else _graph_tensors(smaller, plan)
     aliases = _drop_aliases(tensors, plan.aliases)
+    layout = "native" if native else "graph"
     document = {
-        "layout": "native" if native else "graph",
+        "layout": layout,
         "source": None if source is None else _source_to_json(source),
         "patches": plan.patches if native else {},
         "program": None if native else program_to_json(plan.program),
@@ -81,38 +80,8 @@ def save(
         "ramda_format": FORMAT,
         "ramda": json.dumps(document, allow_nan=False),
     }
-    _write_whole(tensors, Path(path), metadata)
-    return document["layout"]
-
-
-def load(path: str | os.PathLike[str]) -> nn.Module:
-    """Rebuild a smaller model from its file, in eval mode on the CPU.
-
-    Raises:
-        FileFormatError: the file is damaged, of another version, or does not fit its own plan.
-        ModelError: its architecture is not known to this installation.
-    """
-    path = Path(path)
-    document = read_header(path)
-    tensors = read_tensors(path)
-    for name, target in _mapping(document, "aliases").items():
-        if target not in tensors:
-            raise _does_not_fit(path, f"{name} shares {target}, which is missing")
-        tensors[name] = tensors[target]
-    if document.get("layout") == "native":
-        return _load_native(path, document, tensors).eval()
-    if document.get("layout") == "graph":
-        return _load_graph(path, document, tensors).eval()
-    raise _does_not_fit(path, f"its layout is {document.get('layout')!r}")
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a safetensors file onto the CPU."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise _does_not_fit(path, str(error)) from error
+    _write(tensors, Path(path), metadata)
+    return layout
 
 
 def _native_tensors(smaller: nn.Module) -> dict[str, Tensor]:
@@ -140,89 +109,11 @@ def _source_to_json(source: ModelSource) -> dict[str, Any]:
     return {"kind": source.kind, "name": source.name, "arguments": dict(source.arguments)}
 
 
-def _write_whole(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    stored = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+def _write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     try:
-        save_file(stored, partial, metadata=metadata)
-        os.replace(partial, path)
+        write_tensors(tensors, path, metadata=metadata)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(
-            f"cannot write {path}: {error}", hint="free some space or choose another directory"
+            f"cannot write {path}: {getattr(error, 'strerror', None) or error}",
+            hint="free some space or choose another directory",
         ) from error
-
-
-def _load_native(path: Path, document: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
-    source = _mapping(document, "source")
-    kind, name, arguments = (source.get(key) for key in ("kind", "name", "arguments"))
-    if kind not in ("timm", "package") or not isinstance(name, str):
-        raise _does_not_fit(path, f"its source is {kind!r} {name!r}")
-    if not isinstance(arguments, dict):
-        raise _does_not_fit(path, "its constructor arguments are missing")
-    try:
-        module = build_module(ModelSource(kind, name, arguments))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ModelError(
-            f"{name} cannot be built with the arguments in {path}: {error}",
-            hint="install the library versions that the file's report names",
-        ) from error
-    state = module.state_dict()
-    if state.keys() != tensors.keys():
-        odd = sorted(state.keys() ^ tensors.keys())[0]
-        where = "the file" if odd in state else name
-        raise _does_not_fit(path, f"{odd} is missing from {where}")
-    shared: dict[int, nn.Parameter] = {}
-    for key, dense in state.items():
-        tensor = tensors[key]
-        smaller_shape = all(new <= old for new, old in zip(tensor.shape, dense.shape, strict=False))
-        if tensor.ndim != dense.ndim or not smaller_shape:
-            raise _does_not_fit(path, f"{key} has shape {tuple(tensor.shape)}")
-        _place(module, key, tensor, shared)
-    apply_patches_(module, _mapping(document, "patches"))
-    return module
-
-
-def _place(
-    module: nn.Module, key: str, tensor: Tensor, shared: dict[int, nn.Parameter]
-) -> None:
-    """Put a tensor into a module; tied names share one parameter."""
-    owner = module.get_submodule(key.rpartition(".")[0])
-    leaf = key.rpartition(".")[2]
-    if leaf in owner._parameters:
-        parameter = shared.setdefault(
-            id(tensor), nn.Parameter(tensor, tensor.is_floating_point())
-        )
-        owner._parameters[leaf] = parameter
-    else:
-        set_tensor_(module, key, tensor)
-
-
-def _load_graph(path: Path, document: dict[str, Any], tensors: dict[str, Tensor]) -> GraphModel:
-    program = program_from_json(document.get("program"))
-    missing = sorted(set(program.tensors.values()) - set(tensors))
-    if missing:
-        raise _does_not_fit(path, f"{missing[0]} is missing")
-    names = document.get("buffers")
-    buffers = set(names) if isinstance(names, list) else set()
-    used = {name: tensors[name] for name in dict.fromkeys(program.tensors.values())}
-    parameters = {n: t.requires_grad_(t.is_floating_point()) for n, t in used.items()
-                  if n not in buffers}  # fmt: skip
-    if any(not t.is_floating_point() for t in parameters.values()):
-        raise _does_not_fit(path, "an integer tensor is not listed as a buffer")
-    return GraphModel(program, parameters, {n: t for n, t in used.items() if n in buffers})
-
-
-def _mapping(document: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = document.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _does_not_fit(path: Path, what: str) -> FileFormatError:
-    return FileFormatError(
-        f"{path} cannot be loaded: {what}",
-        hint="copy it again, or write it again with `ramda prune`",
-    )
-
-
-__all__ = ["load", "read_tensors", "save"]

@@ -9,12 +9,22 @@ from pathlib import Path
 
 import onnxruntime
 import torch
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from torch import Tensor, nn
 
 from ramda_cli.errors import OutputError
 from ramda_cli.structure.export import export_graph
 
 _MAX_EMBEDDED_BYTES = 1_900_000_000  # a protobuf file ends at 2 GiB
+_RUNTIME_ERRORS = (
+    runtime_errors.Fail,
+    runtime_errors.InvalidArgument,
+    runtime_errors.InvalidGraph,
+    runtime_errors.InvalidProtobuf,
+    runtime_errors.NoSuchFile,
+    runtime_errors.NotImplemented,
+    runtime_errors.RuntimeException,
+)
 
 
 def export_onnx(model: nn.Module, path: Path, example_inputs: Sequence[Tensor]) -> None:
@@ -28,7 +38,7 @@ def export_onnx(model: nn.Module, path: Path, example_inputs: Sequence[Tensor]) 
     Raises:
         OutputError: the model cannot be exported or the file not written.
     """
-    inputs = tuple(tensor.detach().cpu().float() for tensor in example_inputs)
+    inputs = tuple(_input(tensor) for tensor in example_inputs)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
@@ -42,28 +52,48 @@ def export_onnx(model: nn.Module, path: Path, example_inputs: Sequence[Tensor]) 
             if program is None:
                 raise RuntimeError("torch.onnx.export returned nothing")
             program.save(path, external_data=size > _MAX_EMBEDDED_BYTES)
-    except (RuntimeError, ValueError, TypeError, OSError, torch.onnx.errors.OnnxExporterError) as e:
-        path.unlink(missing_ok=True)
-        first_line = str(e).strip().splitlines()[0] if str(e).strip() else repr(e)
-        raise OutputError(
-            f"cannot write {path}: {first_line}", hint="skip the ONNX file with --no-onnx"
-        ) from e
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        for written in (path, path.with_name(f"{path.name}.data")):
+            written.unlink(missing_ok=True)
+        raise _failed("write", path, error) from error
     finally:
         model.to(device)
 
 
 def open_onnx(path: Path) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-    """Return a function that runs an ONNX file in ONNX Runtime on the CPU."""
+    """Return a function that runs an ONNX file in ONNX Runtime on the CPU.
+
+    Raises:
+        OutputError: ONNX Runtime does not take it; the returned function raises it too.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except _RUNTIME_ERRORS as error:
+        raise _failed("open", path, error) from error
     names = [argument.name for argument in session.get_inputs()]
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:
         feed = {n: t.detach().cpu().numpy() for n, t in zip(names, inputs, strict=True)}
-        return [torch.from_numpy(output) for output in session.run(None, feed)]
+        try:
+            return [torch.from_numpy(output) for output in session.run(None, feed)]
+        except _RUNTIME_ERRORS as error:
+            raise _failed("run", path, error) from error
 
     return run
+
+
+def _input(tensor: Tensor) -> Tensor:
+    moved = tensor.detach().cpu()
+    return moved.float() if moved.is_floating_point() else moved
+
+
+def _failed(what: str, path: Path, error: Exception) -> OutputError:
+    first_line = next(iter(str(error).strip().splitlines()), repr(error))
+    return OutputError(f"cannot {what} {path}: {first_line}", hint="skip it with --no-onnx")
 
 
 @contextlib.contextmanager

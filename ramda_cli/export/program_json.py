@@ -10,7 +10,7 @@ import torch
 from ramda_cli.errors import FileFormatError
 from ramda_cli.structure.rules import RULES
 from ramda_cli.structure.trace import operator_name
-from ramda_cli.surgery.program import GraphProgram, Operation, Reference
+from ramda_cli.surgery.program import GraphProgram, Operation, Reference, references
 
 _NUMBER_OPERATORS = {
     "add": operator.add,
@@ -37,6 +37,7 @@ def program_to_json(program: GraphProgram) -> dict[str, Any]:
     """
     return {
         "inputs": list(program.inputs),
+        "keywords": list(program.keywords),
         "tensors": dict(program.tensors),
         "operations": [
             [o.name, _target_name(o.target), _encode(list(o.args)), _encode(dict(o.kwargs))]
@@ -56,12 +57,28 @@ def program_from_json(document: Any) -> GraphProgram:
         inputs = tuple(_name(name) for name in document["inputs"])
         tensors = {_name(k): _name(v) for k, v in document["tensors"].items()}
         operations = tuple(_operation(entry) for entry in document["operations"])
-        program = GraphProgram(inputs, tensors, operations, _decode(document["output"]))
+        keywords = tuple(_name(name) for name in document["keywords"])
+        program = GraphProgram(inputs, tensors, operations, _decode(document["output"]), keywords)
+        _check_order(program)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise _malformed(f"its graph cannot be read ({error})") from error
-    if not inputs:
-        raise _malformed("its graph has no input")
     return program
+
+
+def _check_order(program: GraphProgram) -> None:
+    """Refuse a program that reads what is not there yet, or computes a result twice."""
+    if not program.inputs:
+        raise ValueError("no input")
+    known = {*program.inputs, *program.tensors}
+    if len(known) < len(program.inputs) + len(program.tensors):
+        raise ValueError("an input or tensor is there twice")
+    for operation in program.operations:
+        missing = set(references([operation.args, operation.kwargs])) - known
+        if missing or operation.name in known:
+            raise ValueError(f"{operation.name} is there twice or reads what is not there yet")
+        known.add(operation.name)
+    if not set(references(program.output)) <= known:
+        raise ValueError("the output is not computed")
 
 
 def _operation(entry: Any) -> Operation:
@@ -138,8 +155,8 @@ def _decode(value: Any) -> Any:
         return {_name(name): _decode(item) for name, item in content.items()}
     if key == "device":
         return torch.device("cpu")  # a placeholder: a graph model runs where its input is
-    setting = getattr(torch, _name(content), None)
-    if key not in _SETTINGS or not isinstance(setting, _SETTINGS[key]):
+    setting = getattr(torch, _name(content), None) if key in _SETTINGS else None
+    if setting is None or not isinstance(setting, _SETTINGS[key]):
         raise ValueError(f"value {value!r}")
     return setting
 

@@ -42,7 +42,7 @@ def fetch(repository: str, filename: str, *, revision: str | None = None) -> Pat
 
     Raises:
         HubUnreachableError: there is no cached copy and no network.
-        RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError: the hub does not have it.
+        RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError: the hub lacks it.
     """
     cached = try_to_load_from_cache(repository, filename, revision=revision)
     if isinstance(cached, str):

@@ -54,7 +54,7 @@ def _arguments(found: TimmModel, config: ModelConfig, image_size: int | None) ->
     cfg = found.cfg
     channels, height, width = cfg.input_size
     arguments: dict[str, Any] = {"num_classes": cfg.num_classes, "in_chans": channels}
-    if False:
+    if cfg.fixed_input_size:
         arguments["img_size"] = [height, width]
         if image_size is not None:
             arguments["img_size"] = [image_size, image_size]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ramda_cli.regularizers import GroupLasso
 from ramda_cli.structure import Structure
-from ramda_cli.structure.groups import DependencyGroup, ParameterSlice
+from ramda_cli.structure.groups import DependencyGroup, ParameterSlice, check_disjoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +79,7 @@ def lay_out(penalized: Sequence[Penalty], named: Mapping[str, Tensor]) -> Penalt
             _check_slice(part, penalty.group, named)
             slices.setdefault(part.parameter, []).append((number, part))
 
+    check_disjoint([penalty.group for penalty in penalized])
     sizes = np.zeros(counts.sum(), dtype=np.int64)
     parameters = []
     for name, parts in slices.items():
@@ -101,12 +102,7 @@ def _owned(
     firsts: npt.NDArray[np.int64],
     shape: Sequence[int],
 ) -> PenalizedParameter:
-    # A slice takes whole cross sections, so slices along two dimensions always meet.
-    dims = {part.dim for _, part in parts}
-    positions = np.concatenate([part.indices.ravel() for _, part in parts])
-    dim = min(dims)
-    if len(dims) > 1 or np.bincount(positions, minlength=shape[dim]).max(initial=0) > 1:
-        raise ValueError(f"{name} is penalized twice")
+    dim = parts[0][1].dim  # of all parts: slices along two dimensions would share entries
     owner = np.full(shape[dim], -1, dtype=np.int64)
     for number, part in parts:
         owner[part.indices] = firsts[number] + np.arange(len(part.indices))[:, None]

@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+from timm.data.transforms import str_to_interp_mode
+
 from ramda_cli.config.schema import DataConfig
 from ramda_cli.data.build import build_data
 from ramda_cli.errors import DataError, FileFormatError
@@ -11,6 +13,8 @@ from ramda_cli.file_header import read_header
 from ramda_cli.models.loaded import Preprocessing
 from ramda_cli.pipeline.devices import choose_device
 from ramda_cli.training import accuracy
+
+_LARGEST_SIDE = 4096
 
 
 def evaluate(path: Path, data: DataConfig, *, device: str = "auto") -> dict[str, object]:
@@ -54,9 +58,19 @@ def _read_details(path: Path, details: object) -> tuple[Preprocessing, int]:
             interpolation=str(stored["interpolation"]),
             crop_pct=float(stored["crop_pct"]),
         )
+        _check_preprocessing(preprocessing)
         return preprocessing, len(details["labels"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise FileFormatError(
             f"{path} does not say what its images must look like",
             hint="write it with `ramda prune`; `ramda_cli.save` alone does not record it",
         ) from error
+
+
+def _check_preprocessing(stored: Preprocessing) -> None:
+    channels, height, width = stored.input_size
+    sizes = channels in (1, 3) and 1 <= min(height, width) <= max(height, width) <= _LARGEST_SIDE
+    per_channel = len(stored.mean) == len(stored.std) == channels and min(stored.std) > 0
+    if not sizes or not per_channel or not 0 < stored.crop_pct <= 1:
+        raise ValueError("a value is out of range")
+    str_to_interp_mode(stored.interpolation)

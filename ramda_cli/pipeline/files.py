@@ -1,7 +1,8 @@
 """Writing the result, reading it back, and comparing what was read with the trained model."""
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -116,6 +117,16 @@ def write_files(
         workspace, smaller, plan, details, layout, replace(proven, proof=proof),
         reloaded_accuracy, onnx_accuracy,
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def discarding_unproven(workspace: Workspace) -> Iterator[None]:
+    """Leave no model file behind when one of them does not compute what it should."""
+    try:
+        yield
+    except EquivalenceError:
+        workspace.discard_results()
+        raise
 
 
 def _check_reloaded(model: nn.Module, reloaded: nn.Module, batches: list[Tensor]) -> Check:

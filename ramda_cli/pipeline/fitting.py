@@ -37,7 +37,7 @@ def fit(
         TrainingError: the loss is not finite; the weights of the last good epoch are kept.
     """
     # Convolutions are faster with the channels innermost, on the CPU as on a GPU.
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     good_epoch = 0
 
     def after_epoch(epoch: Epoch) -> None:

@@ -63,9 +63,8 @@ def _candidate(group: DependencyGroup, number: int, cost: CostModel) -> Candidat
     without = cost.channels.copy()
     without[number] = 0
     dense, rest = cost.size(), cost.size(without)
-    # The producer's slice comes first; its block is what one channel is made of.
-    produced = [part for part in group.coupled if part not in group.penalized]
-    block = min((part.block for part in produced), default=1)
+    # A flattened map has a large block at its reader only; heads and groups have one everywhere.
+    block = min(part.block for part in group.coupled)
     return CandidateEntry(
         name=group.name,
         channels=group.channels,

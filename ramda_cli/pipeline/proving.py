@@ -48,8 +48,7 @@ def proof_batches(val: Batches) -> Iterator[Tensor]:
     """Yield the first validation images, a few at a time."""
     left = _IMAGES
     for images, _ in val:
-        for part in images[:left].split(_IMAGES_AT_ONCE):
-            yield part
+        yield from images[:left].split(_IMAGES_AT_ONCE)
         left -= len(images)
         if left <= 0:
             return
@@ -66,5 +65,5 @@ def require(checks: tuple[Check, ...]) -> None:
             raise EquivalenceError(
                 f"{check.name} differs in {check.dtype} by {check.max_abs_difference:.3g}, "
                 f"more than the tolerance {check.tolerance:.3g}",
-                hint="nothing was written; please report the model, this should not happen",
+                hint="no result was kept; please report the model, this should not happen",
             )

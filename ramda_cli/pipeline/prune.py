@@ -16,7 +16,7 @@ from ramda_cli.models.loading import load_model
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, penalties
 from ramda_cli.pipeline.devices import choose_device
-from ramda_cli.pipeline.files import write_files
+from ramda_cli.pipeline.files import discarding_unproven, write_files
 from ramda_cli.pipeline.fitting import fit, keeping_interrupted_weights
 from ramda_cli.pipeline.proving import prove
 from ramda_cli.pipeline.summary import Outcome, summarize
@@ -41,7 +41,8 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
     device = choose_device(config.training.device)
 
     observer.stage("load", config.model.name)
-    loaded, data, notes = _load(config)
+    loaded, data, new_head = _load(config)
+    notes = (*loaded.notes, *data.notes)
     for note in notes:
         observer.note(note)
 
@@ -59,7 +60,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
             loaded.module, structure, penalized, data, config.training,
             cost=cost, budget=budget, device=device, workspace=workspace, observer=observer,
         )  # fmt: skip
-        model = loaded.module.to("cpu", memory_format=torch.contiguous_format).eval()
+        model = loaded.module.to("cpu").to(memory_format=torch.contiguous_format).eval()
 
         observer.stage("remove", "zero channels")
         support = identify(model, structure)
@@ -67,7 +68,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         if budget is not None and size.of(budget.metric) > budget.count:
             raise TargetError(
                 f"{size.of(budget.metric):,} {budget.metric} are left, {budget.count:,} were asked",
-                hint="train longer with --epochs",
+                hint="train longer with --epochs, or ask for less",
             )
         smaller, plan = remove(model, structure, support, source=loaded.source)
         smaller.eval()
@@ -78,28 +79,29 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         observer.stage("verify", f"difference {proven.proof.max_abs_difference:.1e} in float64")
 
         observer.stage("export", "model.safetensors")
-        files = write_files(
-            workspace, smaller, plan, proven, loaded=loaded, data=data,
-            onnx=config.output.onnx, observer=observer,
-        )  # fmt: skip
-        outcome = Outcome(
-            loaded, data, structure, support, cost, budget, trained, files, notes, str(device),
-            shlex.join(["ramda", *sys.argv[1:]]),
-        )  # fmt: skip
-        document = files.finish(lambda listed: summarize(config, outcome, listed))
+        with discarding_unproven(workspace):
+            files = write_files(
+                workspace, smaller, plan, proven, loaded=loaded, data=data,
+                onnx=config.output.onnx, observer=observer,
+            )  # fmt: skip
+            outcome = Outcome(
+                loaded, data, structure, support, cost, budget, trained, files, new_head, notes,
+                str(device), shlex.join(["ramda", *sys.argv[1:]]),
+            )  # fmt: skip
+            document = files.finish(lambda listed: summarize(config, outcome, listed))
         workspace.finish()
     observer.stage("done", str(workspace.directory))
     return document
 
 
-def _load(config: RunConfig) -> tuple[LoadedModel, DataBundle, tuple[str, ...]]:
-    """Load model and data, and fit the head to the classes."""
+def _load(config: RunConfig) -> tuple[LoadedModel, DataBundle, bool]:
+    """Load model and data, fit the head to the classes, and return whether it is a new one."""
     seed = config.training.seed
     torch.manual_seed(seed)
     loaded = load_model(config.model, image_size=config.data.image_size, seed=seed)
     data = build_data(config.data, loaded.preprocessing, seed=seed)
-    loaded = adapt_head(loaded, len(data.class_names), seed=seed)
-    return loaded, data, (*loaded.notes, *data.notes)
+    fitted = adapt_head(loaded, len(data.class_names), seed=seed)
+    return fitted, data, fitted is not loaded
 
 
 def _budget(config: RunConfig, structure: Structure, cost: CostModel) -> Budget | None:

@@ -55,6 +55,7 @@ class Outcome:
     budget: Budget | None
     trained: Trained
     files: WrittenFiles
+    new_head: bool
     notes: tuple[str, ...]
     device: str
     command: str
@@ -131,12 +132,11 @@ def _sizes(outcome: Outcome) -> Sizes:
 
 
 def _accuracy(outcome: Outcome) -> Accuracy:
-    replaced_head = "head" in outcome.loaded.source.arguments or bool(outcome.loaded.notes)
     first = outcome.trained.history[0].metric
     proven = outcome.files.proven
     return Accuracy(
         metric="top-1 accuracy",
-        dense=None if replaced_head else first,
+        dense=None if outcome.new_head else first,
         before_removal=proven.before,
         after_removal=proven.after,
         reloaded=outcome.files.reloaded,

@@ -11,23 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import nn
 
 from ramda_cli.errors import OutputError
+from ramda_cli.export import write_tensors
 from ramda_cli.report.document import FileEntry
 
 INCOMPLETE = "INCOMPLETE"
-_FILES = (
-    "model.safetensors",
-    "model.onnx",
-    "model.onnx.data",
-    "report.json",
-    "metrics.jsonl",
-    "config.yaml",
-    "README.md",
-    INCOMPLETE,
-)
+_RESULTS = ("model.safetensors", "model.onnx", "model.onnx.data")
+_REPORT = "report.json"
+_FILES = (*_RESULTS, _REPORT, "metrics.jsonl", "config.yaml")
 _CHECKPOINTS = "checkpoints"
 
 
@@ -42,7 +35,7 @@ class Workspace:
     directory: Path
 
     def check_free(self, *, overwrite: bool) -> None:
-        """Refuse a directory with files in it, unless they may be replaced.
+        """Refuse a directory with files in it, unless they are an earlier run's to be replaced.
 
         Raises:
             OutputError: it is not empty, or not a directory.
@@ -62,6 +55,12 @@ class Workspace:
                 f"output directory {self.directory} is not empty",
                 hint="choose another with -o, or replace an earlier run's files with --overwrite",
             )
+        # A run has one of these from its first write on.
+        if occupied and not any((self.directory / n).exists() for n in (INCOMPLETE, _REPORT)):
+            raise OutputError(
+                f"output directory {self.directory} holds files, and no earlier run",
+                hint="choose another with -o; --overwrite replaces nothing but an earlier run",
+            )
 
     def start(self) -> None:
         """Create the directory, take an earlier run's files away and mark it as incomplete."""
@@ -71,8 +70,7 @@ class Workspace:
                 "This run has not finished: nothing in this directory is a result.\n"
             )
             for name in _FILES:
-                if name != INCOMPLETE:
-                    (self.directory / name).unlink(missing_ok=True)
+                (self.directory / name).unlink(missing_ok=True)
             shutil.rmtree(self.directory / _CHECKPOINTS, ignore_errors=True)
             (self.directory / _CHECKPOINTS).mkdir()
 
@@ -101,21 +99,22 @@ class Workspace:
     def save_weights(self, model: nn.Module, name: str) -> Path:
         """Write a state dict under `checkpoints/`, whole or not at all."""
         path = self.directory / _CHECKPOINTS / f"{name}.safetensors"
-        partial = path.with_suffix(".partial")
-        state = model.state_dict()
-        # Tied names share one tensor, which the format holds once per name.
-        tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
         with self.writing(path):
-            save_file(tensors, partial, metadata={"format": "pt"})
-            os.replace(partial, path)
+            write_tensors(model.state_dict(), path, metadata={"format": "pt"})
         return path
+
+    def discard_results(self) -> None:
+        """Take away the model files: they were not proven."""
+        with self.writing(self.directory):
+            for name in _RESULTS:
+                (self.directory / name).unlink(missing_ok=True)
 
     def files(self) -> tuple[FileEntry, ...]:
         """List what was written, with sizes and hashes."""
         entries = []
         for name in _FILES:
             path = self.directory / name
-            if name != INCOMPLETE and path.is_file():
+            if path.is_file():
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
                 entries.append(FileEntry(name=name, bytes=path.stat().st_size, sha256=digest))
         return tuple(entries)

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from ramda_cli.structure.labels import Array, Mask
+from ramda_cli.structure.rules.shape import shuffled
 from ramda_cli.structure.trace import arguments, operator_name
 from ramda_cli.surgery.context import RewriteContext
 from ramda_cli.surgery.program import Operation, operation_of, to_references
@@ -155,6 +156,14 @@ def _renumbered(
     return _select_positions(context, node, x, axis, mask, data.cpu().numpy())
 
 
+def _channel_shuffle(context: RewriteContext, node: fx.Node) -> Operation:
+    x, groups = arguments(node)
+    mask = context.mask(x, 1)
+    if mask is None:
+        return operation_of(node)
+    return _select_positions(context, node, x, 1, mask, shuffled(mask.size, groups))
+
+
 def _symbolic_size(context: RewriteContext, node: fx.Node) -> Operation:
     """Give back the dense size: the sizes that depend on it are scaled where they are used."""
     x, dim = arguments(node)
@@ -175,6 +184,7 @@ REWRITES: dict[str, Rewriting] = {
                      "conv_transpose3d"), _conv),
     **dict.fromkeys(("split", "split_with_sizes"), _split),
     **dict.fromkeys(("constant_pad_nd", "pad"), _pad),
+    **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), _channel_shuffle),
     "slice": _slice,
     "select": _select,
     "group_norm": _group_norm,

@@ -124,7 +124,8 @@ def plan_budget(cost: CostModel, target: TargetConfig, *, floor: float) -> Budge
     least = np.maximum(np.ceil(floor * cost.channels), 1).astype(np.int64)
     budget = Budget(target.metric, dense, count, least, cost)
     reachable = cost.measure(target.metric, least.astype(np.float64))
-    asked = f"{target.metric}={target.amount:g}"
+    amount = f"{target.amount:g}" if target.amount <= 1 else f"{count:,}"
+    asked = f"{target.metric}={amount}"
     if count > dense:
         raise TargetError(
             f"target {asked} is more than the model has: {dense:,} {target.metric}",

@@ -19,7 +19,7 @@ from ramda_cli.optimizers import RAMDA, Penalty
 from ramda_cli.training.batch_norm import recompute_batch_norm_
 from ramda_cli.training.budget import Budget, Mask
 from ramda_cli.training.evaluation import accuracy
-from ramda_cli.training.rules import BudgetRule
+from ramda_cli.training.rules import RAMP_END, BudgetRule
 
 _REPORT_EVERY = 10
 """Steps between readings of the loss, which make the device wait for the host."""
@@ -122,12 +122,15 @@ class _Training:
         self._observer = observer
         self._epoch_steps = len(data.train)
         self._steps = config.epochs * self._epoch_steps
-        self._rule = None if budget is None else BudgetRule(budget, steps=self._steps)
         self._freeze_step = max(1, round(config.freeze * self._steps))
+        # The zero set must be down to the budget when it is frozen.
+        ramp_steps = min(self._freeze_step, max(1, round(RAMP_END * self._steps)))
+        self._rule = None if budget is None else BudgetRule(budget, ramp_steps=ramp_steps)
         self._frozen_zero: Mask | None = None
         self._stage_step = 0
         self._optimizer = RAMDA(
-            ((name, p) for name, p in model.named_parameters() if p.requires_grad),
+            # Frozen parameters too: without a gradient their channels are left alone.
+            model.named_parameters(),
             penalties,
             lr=config.lr,
             momentum=config.momentum,
@@ -135,9 +138,7 @@ class _Training:
             thresholds=self._rule,
         )
 
-    def run(
-        self, macs_share: Callable[[], float], after_epoch: Callable[[Epoch], None]
-    ) -> Trained:
+    def run(self, macs_share: Callable[[], float], after_epoch: Callable[[Epoch], None]) -> Trained:
         started = time.monotonic()
         history = [Epoch(0, self._validate())]
         self._observer.train_start(self._steps, self._config.epochs)
@@ -234,9 +235,7 @@ class _Training:
     def _validate(self) -> float:
         return accuracy(self._model, self._data.val, device=self._device)
 
-    def _report(
-        self, step: int, epoch: int, loss: float, macs_share: Callable[[], float]
-    ) -> None:
+    def _report(self, step: int, epoch: int, loss: float, macs_share: Callable[[], float]) -> None:
         if not math.isfinite(loss):
             raise self._diverged(f"the loss became {loss}", step, epoch)
         values = {

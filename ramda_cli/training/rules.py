@@ -22,12 +22,12 @@ class BudgetRule:
 
     Args:
         budget: what to come down to.
-        steps: of the whole run.
+        ramp_steps: over which it comes down.
     """
 
-    def __init__(self, budget: Budget, *, steps: int) -> None:
+    def __init__(self, budget: Budget, *, ramp_steps: int) -> None:
         self._budget = budget
-        self._ramp_steps = max(1, round(RAMP_END * steps))
+        self._ramp_steps = ramp_steps
         self._step = 0
         self._zero: Mask = np.zeros(int(budget.cost.channels.sum()), dtype=bool)
         self._frozen = False
@@ -58,7 +58,7 @@ class BudgetRule:
         return Threshold(zero, torch.zeros_like(test.crit))
 
     def _count(self) -> int:
-        """Return the budget of this step: a cubic ramp from the dense cost (Zhu and Gupta, 2017)."""
+        """Return the budget of this step, by a cubic ramp (Zhu and Gupta, 2017)."""
         progress = min(1.0, self._step / self._ramp_steps)
         gone = 1.0 - (1.0 - progress) ** 3
         return round(self._budget.dense - gone * (self._budget.dense - self._budget.count))

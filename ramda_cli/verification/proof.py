@@ -1,6 +1,7 @@
 """The proof: the smaller model computes the same function as the trained one."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,9 @@ class Check:
     Attributes:
         name: what was compared.
         dtype: in which precision.
-        inputs: examples compared.
-        max_abs_difference: the largest over all outputs; NaN when an output is not finite.
+        inputs: examples compared, up to the first of another shape.
+        max_abs_difference: the largest over all outputs; NaN when an output is not finite, when
+            the shapes differ, and when nothing was compared.
         scale: the largest absolute output of the original.
         relative_tolerance: allowed difference per `scale`.
     """
@@ -83,7 +85,7 @@ class Proof:
 def verify(
     model: nn.Module,
     smaller: nn.Module,
-    example_inputs: ExampleInputs | Sequence[ExampleInputs],
+    example_inputs: ExampleInputs | list[ExampleInputs],
     *,
     seed: int = 0,
 ) -> Proof:
@@ -97,7 +99,9 @@ def verify(
         example_inputs: one batch, or a list of batches.
         seed: of the probes.
     """
-    batches = list(example_inputs) if isinstance(example_inputs, list) else [example_inputs]
+    batches: list[ExampleInputs] = (
+        list(example_inputs) if isinstance(example_inputs, list) else [example_inputs]
+    )
     generator = torch.Generator().manual_seed(seed)
     probes = [_probe(batches[0], generator) for _ in range(_PROBES)]
     every = [*batches, *probes]
@@ -132,20 +136,28 @@ def compare(
     relative_tolerance: float,
 ) -> Check:
     """Compare two functions on the same batches."""
-    difference = scale = 0.0
+    differences, scales = [], []
     examples = 0
     for batch in batches:
         ours, theirs = expected(batch), actual(batch)
         if [t.shape for t in ours] != [t.shape for t in theirs]:
-            return Check(name, dtype, examples, float("nan"), scale, relative_tolerance)
+            differences.append(math.nan)
+            break
         examples += _batch_size(batch)
         for one, other in zip(ours, theirs, strict=True):
-            gap = (one.double() - other.double().to(one.device)).abs()
-            # torch.maximum, unlike max(), lets a NaN through.
-            if gap.numel():
-                difference = float(torch.maximum(torch.tensor(difference), gap.max().cpu()))
-                scale = max(scale, float(one.abs().max()))
-    return Check(name, dtype, examples, difference, scale, relative_tolerance)
+            if one.numel():
+                wide = one.double()
+                differences.append(float((wide - other.double().to(one.device)).abs().max()))
+                scales.append(float(wide.abs().max()))
+    return Check(
+        name, dtype, examples, _largest(differences), max(scales, default=0.0), relative_tolerance
+    )
+
+
+def _largest(differences: Sequence[float]) -> float:
+    """Return the maximum; NaN if there is one among them (max() may miss it) or nothing at all."""
+    undefined = not differences or any(math.isnan(difference) for difference in differences)
+    return math.nan if undefined else max(differences)
 
 
 def outputs_of(model: nn.Module, batch: ExampleInputs) -> list[Tensor]:

@@ -1,7 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from ramda_cli.data.digits import ArrayImages
+from ramda_cli.data.images import ImageData, with_validation
 from tests.data.helpers import LARGE, build, image_folder, picture, refuse
 
 CLASSES_HINT = (
@@ -32,6 +35,14 @@ def test_a_folder_of_classes_is_split_the_same_way_whatever_the_seed(tmp_path):
     (x, y), (z, w) = next(iter(one.val)), next(iter(other.val))
     assert torch.equal(x, z)
     assert y.tolist() == w.tolist() == [0, 0, 1, 1]
+
+
+def test_the_held_out_images_are_fixed_across_versions():
+    labels = np.repeat(np.arange(2, dtype=np.int64), 10)
+    images = ArrayImages(np.zeros((20, 8, 8), dtype=np.uint8), labels)
+    data = with_validation(ImageData(images, None, ("a", "b"), "some", ""))
+    assert data.val.indices.tolist() == [4, 6, 12, 19]
+    assert sorted([*data.train.indices, *data.val.indices]) == list(range(20))
 
 
 def test_splits_can_be_named(tmp_path):

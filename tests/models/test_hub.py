@@ -48,8 +48,8 @@ def test_a_gated_repository(answer):
     )
     refuse(
         "resnet18",
-        "cannot get the pretrained weights of resnet18: the hub does not give timm/resnet18.a1_in1k "
-        "to you",
+        "cannot get the pretrained weights of resnet18: the hub does not give "
+        "timm/resnet18.a1_in1k to you",
         f"set HF_TOKEN to an account that may read it, {WITHOUT}",
     )
 

@@ -8,7 +8,7 @@ from torch import nn
 from ramda_cli.optimizers import RAMDA, Penalty, penalties
 from ramda_cli.optimizers.penalty import lay_out
 from ramda_cli.regularizers import GroupLasso
-from ramda_cli.structure.groups import DependencyGroup, ParameterSlice
+from ramda_cli.structure import DependencyGroup, ParameterSlice, Structure
 from tests.optimizers.problems import channel_values, group, groups, parameters, penalized
 
 LASSO = GroupLasso(0.1)
@@ -36,7 +36,7 @@ def test_owners_of_irregular_positions():
 
 def test_only_groups_with_penalized_slices_are_penalized():
     bare = DependencyGroup("bare", 3, (), ())
-    made = penalties([bare, *groups()], LASSO)
+    made = penalties(Structure((bare, *groups())), LASSO)
     assert [each.group.name for each in made] == ["trunk", "side"]
     assert all(each.regularizer is LASSO for each in made)
 
@@ -59,10 +59,13 @@ def test_no_entry_is_penalized_twice(
     named = {"w": nn.Parameter(torch.ones(4, 4)), "v": nn.Parameter(torch.ones(4, 4))}
     joined = [group("all", 2, *slices)] if together else [group(str(s), 2, s) for s in slices]
     if accepted:
-        RAMDA(named.items(), penalties(joined, LASSO))
+        Structure(tuple(joined))
+        RAMDA(named.items(), [Penalty(each, LASSO) for each in joined])
     else:
         with pytest.raises(ValueError, match=r"^w is penalized twice$"):
-            RAMDA(named.items(), penalties(joined, LASSO))
+            Structure(tuple(joined))
+        with pytest.raises(ValueError, match=r"^w is penalized twice$"):
+            RAMDA(named.items(), [Penalty(each, LASSO) for each in joined])
 
 
 def _slice(parameter: str, dim: int, indices: list[list[int]]) -> ParameterSlice:

@@ -91,7 +91,7 @@ def choose(structure: Structure, share: float, seed: int = 0) -> dict[str, list[
 def check_removal(
     model: nn.Module, example: Any, *more: Any, share: float = 0.5, moves: bool = True
 ) -> Removed:
-    """Remove channels of every group; outputs must not change at the example or at `more` inputs."""
+    """Remove channels of every group: the outputs must not change, at `more` inputs neither."""
     randomize_(model)
     structure = discover(model, example)
     assert structure.groups
@@ -140,13 +140,14 @@ def check_channels(model: nn.Module, structure: Structure, example: Any, seed: i
         zero_(model, structure, {group.name: [channel]})
         still = _record(model, example)
         moved: dict[str, set[int]] = {}
-        for attempt in range(4):
+        for attempt in range(6):
             _disturb(model, group, channel, seed=attempt)
             for name, positions in _moved(still, _record(model, example)).items():
                 moved.setdefault(name, set()).update(positions)
         _restore(model, before)
         assert moved.pop("output") == set(), f"{group.name}[{channel}] moves the output"
-        assert moved == _readers(model, group, channel), f"{group.name}[{channel}]"
+        if len(group.coupled) > len(group.penalized):
+            assert moved == _readers(model, group, channel), f"{group.name}[{channel}]"
 
 
 def _readers(model: nn.Module, group: DependencyGroup, channel: int) -> dict[str, set[int]]:
@@ -197,7 +198,8 @@ def _moved(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[st
 
 
 def _disturb(model: nn.Module, group: DependencyGroup, channel: int, *, seed: int) -> None:
-    """Change all entries of a channel that are not penalized."""
+    """Change all entries of a channel that are not penalized, every second time downwards."""
+    scale = (1 - 2 * (seed % 2)) * (1 + 2 * seed)
     generator = torch.Generator().manual_seed(seed)
     tensors = named_tensors(model)
     read = {(part.parameter, part.dim) for part in group.penalized}
@@ -209,7 +211,7 @@ def _disturb(model: nn.Module, group: DependencyGroup, channel: int, *, seed: in
         for position in part.indices[channel].tolist():
             noise = torch.rand(rows[position].shape, generator=generator, dtype=tensor.dtype)
             zero = rows[position] == 0
-            rows[position] = torch.where(zero, rows[position], rows[position] + 1 + noise)
+            rows[position] = torch.where(zero, rows[position], rows[position] + scale * (1 + noise))
 
 
 def _restore(model: nn.Module, before: Mapping[str, Tensor]) -> None:

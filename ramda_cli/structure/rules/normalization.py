@@ -65,6 +65,16 @@ def layer_norm(
     return _with_statistics(output, join(couplings, [mixed, *affine], "drop"))
 
 
+@rule("_weight_norm_interface", "_weight_norm")
+def weight_norm(
+    couplings: Couplings, output: Output, direction: Value, scale: Value, dim: int = 0
+) -> list[Value]:
+    """Normalise a weight over all dimensions but one: only that one stays free."""
+    other = [d for d in range(direction.ndim) if d != dim % direction.ndim]
+    mixed = mix_value(couplings, direction, other, "normalised by weight_norm")
+    return _with_statistics(output, _forget_zeros(join(couplings, [mixed, scale], "drop")))
+
+
 @rule("group_norm")
 def group_norm(
     couplings: Couplings, output: Output, x: Value, num_groups: int, weight: Value | None = None,

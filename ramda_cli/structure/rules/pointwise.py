@@ -9,6 +9,7 @@ from typing import Any
 from ramda_cli.structure.labels import Couplings, Shape, Value
 from ramda_cli.structure.primitives import ZeroRule, join
 from ramda_cli.structure.rules.registry import Output, rule
+from ramda_cli.structure.rules.shape import take_along
 
 
 def pointwise(
@@ -47,6 +48,17 @@ def divide(couplings: Couplings, output: Output, x: Any, other: Any, *_: Any, **
     return pointwise(
         couplings, output, x, other, zero="drop" if isinstance(other, Value) else "keep"
     )
+
+
+@rule("glu")
+def gated(couplings: Couplings, output: Output, x: Value, dim: int = -1) -> Value:
+    """Multiply the first half along `dim` by the sigmoid of the second."""
+    half = output.shape[dim]
+    value, gate = (
+        take_along(couplings, x, output.shape, dim, slice(start, start + half))
+        for start in (0, half)
+    )
+    return join(couplings, [value, gate], "drop")
 
 
 @rule(

@@ -76,6 +76,7 @@ def vector_norm(
     "cumsum",
     "logcumsumexp",
     "sort",
+    "argsort",
 )
 def along_dim(
     couplings: Couplings, output: Output, x: Value, dim: int = -1, *_: Any, **__: Any

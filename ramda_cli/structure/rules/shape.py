@@ -141,6 +141,21 @@ def flip(couplings: Couplings, output: Output, x: Value, dims: Sequence[int]) ->
     return take(couplings, x, output.shape, lambda labels: np.flip(labels, tuple(dims)))
 
 
+@rule("channel_shuffle", "native_channel_shuffle")
+def channel_shuffle(couplings: Couplings, output: Output, x: Value, groups: int) -> Value:
+    """Interleave `groups` runs of channels; removal replaces it by a constant permutation."""
+    order = shuffled(x.shape[1], groups)
+    return take(
+        couplings, x, output.shape,
+        lambda labels: labels[:, order] if labels.shape[1] > 1 else labels,
+    )  # fmt: skip
+
+
+def shuffled(channels: int, groups: int) -> Array:
+    """Return, for every channel after a channel shuffle, where it was before."""
+    return np.arange(channels).reshape(groups, -1).T.ravel()
+
+
 @rule("roll")
 def roll(
     couplings: Couplings, output: Output, x: Value, shifts: Any, dims: Sequence[int] = ()

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ramda_cli.structure.labels import Couplings, Layer, Value
+from ramda_cli.structure.labels import Array, Couplings, Layer, Value
 from ramda_cli.structure.primitives import mix_value
 from ramda_cli.structure.rules.registry import Output, rule
 
@@ -48,13 +48,19 @@ def pool3d(couplings: Couplings, output: Output, x: Value, *_: Any) -> list[Valu
 @rule("im2col")
 def im2col(couplings: Couplings, output: Output, x: Value, kernel: Any, *_: Any) -> Value:
     """Unfold patches: each channel becomes as many consecutive rows as the kernel has taps."""
-    taps = int(np.prod(kernel))
     mixed = mix_value(couplings, x, [-1, -2], "unfolded")
+    layers = (_repeat_channels(layer.labels, int(np.prod(kernel))) for layer in mixed.layers)
+    return couplings.value(output.shape, (Layer(labels[..., 0]) for labels in layers))
 
-    def rows(layer: Layer) -> Layer:
-        labels = layer.labels[..., 0]
-        channel_dim = labels.ndim - 2
-        repeated = labels.shape[channel_dim] > 1
-        return Layer(np.repeat(labels, taps, channel_dim) if repeated else labels)
 
-    return couplings.value(output.shape, (rows(layer) for layer in mixed.layers))
+@rule("pixel_unshuffle")
+def pixel_unshuffle(couplings: Couplings, output: Output, x: Value, factor: int) -> Value:
+    """Move squares of pixels into channels: each channel becomes factor² consecutive ones."""
+    mixed = mix_value(couplings, x, [-1, -2], "moved by a pixel unshuffle")
+    layers = (_repeat_channels(layer.labels, factor * factor) for layer in mixed.layers)
+    return couplings.value(output.shape, (Layer(labels) for labels in layers))
+
+
+def _repeat_channels(labels: Array, times: int) -> Array:
+    """Repeat each label along the third dimension from the end."""
+    return np.repeat(labels, times, -3) if labels.shape[-3] > 1 else labels

@@ -45,8 +45,6 @@ def test_concatenating_weights() -> None:
         lambda y: (y[:, :4], y[:, 4:]),
         lambda y: (y.narrow(1, 0, 4), y.narrow(1, 4, 4)),
         lambda y: (y[:, ::2], y[:, 1::2]),
-        lambda y: y.unflatten(1, (2, 4)).unbind(1),
-        lambda y: (y.unflatten(1, (2, 4))[:, 0], y.unflatten(1, (2, 4)).select(1, -1)),
     ],
 )
 def test_halves_that_two_layers_read(halves: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
@@ -57,6 +55,24 @@ def test_halves_that_two_layers_read(halves: Callable[[Tensor], tuple[Tensor, Te
     net = Net(forward, a=nn.Conv2d(3, 8, 3), b=nn.Conv2d(4, 2, 1), c=nn.Conv2d(4, 2, 1))
     removed = check_removal(net, IMAGE, MORE_IMAGES)
     assert sorted(removed.channels.values()) == [4, 4]
+
+
+@pytest.mark.parametrize(
+    "halves",
+    [
+        lambda y: y.unflatten(1, (2, 4)).unbind(1),
+        lambda y: (y.unflatten(1, (2, 4))[:, 0], y.unflatten(1, (2, 4)).select(1, -1)),
+    ],
+)
+def test_a_view_stays_a_rectangle(halves: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        one, other = halves(m.a(x))
+        return m.b(one) + m.c(other)
+
+    net = Net(forward, a=nn.Conv2d(3, 8, 3), b=nn.Conv2d(4, 2, 1), c=nn.Conv2d(4, 2, 1))
+    removed = check_removal(net, IMAGE, MORE_IMAGES)
+    (group,) = removed.structure.groups
+    assert indices_of(group.coupled, "a.weight", 0) == [[i, i + 4] for i in range(4)]
 
 
 def test_a_slice_that_leaves_channels_unread() -> None:
@@ -103,10 +119,13 @@ def test_shuffled_channels_are_found_again() -> None:
         assert sorted(order[i] for i in other) == one
 
 
-def test_shufflenet_unit() -> None:
+@pytest.mark.parametrize("written_out", [True, False])
+def test_shufflenet_unit(written_out: bool) -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         left, right = m.stem(x).chunk(2, dim=1)
         y = torch.cat([left, m.conv(right)], dim=1)
+        if not written_out:
+            return m.out(F.channel_shuffle(y, 2))
         n, c, h, w = y.shape
         y = y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
         return m.out(y)
@@ -137,9 +156,7 @@ def test_flattening_space_makes_blocks() -> None:
     ],
 )
 def test_moving_channels_away_and_back(there_and_back: Callable[[Tensor], Tensor]) -> None:
-    net = Net(
-        lambda m, x: m.b(there_and_back(m.a(x))), a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(8, 2, 1)
-    )
+    net = Net(lambda m, x: m.b(there_and_back(m.a(x))), a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(8, 2, 1))
     assert check_removal(net, IMAGE, MORE_IMAGES).channels == {"a": 8}
 
 
@@ -197,6 +214,14 @@ def test_pixel_shuffle_takes_whole_squares() -> None:
     removed = check_removal(net, IMAGE, MORE_IMAGES)
     (group,) = removed.structure.groups
     assert indices_of(group.coupled, "a.weight", 0)[1] == [4, 5, 6, 7]
+
+
+def test_pixel_unshuffle_makes_blocks() -> None:
+    net = Net(
+        lambda m, x: m.b(F.pixel_unshuffle(m.a(x), 2)), a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(16, 2, 1)
+    )
+    removed = check_removal(net, IMAGE, MORE_IMAGES)
+    assert indices_of(removed.structure.groups[0].coupled, "b.weight", 1)[1] == [4, 5, 6, 7]
 
 
 def test_unfolded_patches_are_blocks() -> None:

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from torch import nn
+
+from ramda_cli.structure import Structure, discover, identify, zero_
+from tests.structure.exactness import Net, choose, inputs, randomize_
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    return randomize_(Net(lambda m, x: m.b(m.a(x).relu()), a=nn.Linear(5, 8), b=nn.Linear(8, 2)))
+
+
+@pytest.fixture
+def structure(net: nn.Module) -> Structure:
+    return discover(net, inputs(2, 5))
+
+
+def test_zero_touches_the_penalized_entries_alone(net: nn.Module, structure: Structure) -> None:
+    before = net.b.weight.clone()
+    zero_(net, structure, {"a": [1, 6]})
+    assert (net.b.weight[:, [1, 6]] == 0).all()
+    assert torch.equal(net.b.weight[:, [0, 2, 3, 4, 5, 7]], before[:, [0, 2, 3, 4, 5, 7]])
+    assert (net.a.weight != 0).all()
+
+
+def test_zero_refuses_what_does_not_exist(net: nn.Module, structure: Structure) -> None:
+    with pytest.raises(ValueError, match="no dependency group is named 'c'"):
+        zero_(net, structure, {"c": [0]})
+    with pytest.raises(ValueError, match="a has channels 0 to 7, got 8"):
+        zero_(net, structure, {"a": [8]})
+    with pytest.raises(ValueError, match="a has channels 0 to 7, got -1"):
+        zero_(net, structure, {"a": [-1]})
+
+
+def test_only_exact_zeros_count(net: nn.Module, structure: Structure) -> None:
+    assert identify(net, structure).removable == {}
+    zero_(net, structure, {"a": [2, 3]})
+    with torch.no_grad():
+        net.b.weight[0, 3] = 1e-300
+        net.b.weight[:, 2] = -0.0
+    assert identify(net, structure).removable == {"a": [2]}
+
+
+def test_one_position_stays_where_all_are_zero(net: nn.Module, structure: Structure) -> None:
+    zero_(net, structure, {"a": range(8)})
+    support = identify(net, structure)
+    assert support.held == {"a": [0]}
+    assert support.removable == {"a": list(range(1, 8))}
+
+
+def test_one_position_stays_where_two_groups_share_a_dimension() -> None:
+    net = randomize_(
+        Net(
+            lambda m, x: m.c(torch.cat([m.a(x), m.b(x)], 1).relu()),
+            a=nn.Linear(5, 3), b=nn.Linear(5, 4), c=nn.Linear(7, 2),
+        )
+    )  # fmt: skip
+    structure = discover(net, inputs(2, 5))
+    zero_(net, structure, {group.name: range(group.channels) for group in structure.groups})
+    support = identify(net, structure)
+    # Each layer keeps a row of its own; together they keep a column of the reader.
+    assert support.held == {"a": [0], "b": [0]}
+
+
+def test_chosen_channels_are_found_again_exactly(net: nn.Module, structure: Structure) -> None:
+    chosen = choose(structure, 0.3)
+    zero_(net, structure, chosen)
+    assert identify(net, structure).removable == chosen
