@@ -58,7 +58,7 @@ class DataConfig(_Section):
         workers: loader processes; 0 loads in the main process.
         image_size: square side in pixels; the model's own when not given.
         augment: `auto` fits the image size, `none` trains on the evaluation transform.
-        limit: use only the first so many training images, for a quick try.
+        limit: use only so many training images, a random subset, for a quick try.
     """
 
     name: Name

@@ -129,8 +129,10 @@ def _encode(value: Any) -> Any:
         return {"float": str(value)}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, list):
         return [_encode(item) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": [_encode(item) for item in value]}
     if isinstance(value, Mapping):
         return {"dict": {str(key): _encode(item) for key, item in value.items()}}
     if isinstance(value, torch.device):
@@ -151,6 +153,8 @@ def _decode(value: Any) -> Any:
         return Reference(_name(content))
     if key == "float":
         return float(content)
+    if key == "tuple":
+        return tuple(_decode(item) for item in content)
     if key == "dict":
         return {_name(name): _decode(item) for name, item in content.items()}
     if key == "device":

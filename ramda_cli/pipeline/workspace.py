@@ -115,7 +115,8 @@ class Workspace:
         for name in _FILES:
             path = self.directory / name
             if path.is_file():
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
                 entries.append(FileEntry(name=name, bytes=path.stat().st_size, sha256=digest))
         return tuple(entries)
 

@@ -60,6 +60,23 @@ def shrinking_dim(classes: Array) -> int | None:
     return None
 
 
+def extents(trace: Trace, classes: Classes) -> tuple[Array, ...]:
+    """Return the sets of classes that make up a whole dimension: one of each set must stay.
+
+    Sets with a class that must stay anyway are left out.
+    """
+    distinct: dict[bytes, Array] = {}
+    seen: set[int] = set()
+    for layer in _layers(trace):
+        if id(layer.labels) in seen:
+            continue
+        seen.add(id(layer.labels))
+        whole = np.unique(classes.of(layer.labels))
+        if whole[0] != FIXED:
+            distinct[whole.tobytes()] = whole
+    return tuple(sorted(distinct.values(), key=lambda whole: whole.size))
+
+
 def first_fix(classes: Classes, couplings: Couplings, channel_class: int) -> Fix:
     """Return the reason that holds a class."""
     return couplings.fixes[classes.fix[channel_class]]
@@ -87,7 +104,7 @@ def _layers(trace: Trace) -> Iterable[Layer]:
     for value in trace.values.values():
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, Value):
-                yield from (layer for layer in one.layers if len(layer.support) > 1)
+                yield from one.layers
 
 
 def _make_rectangular(couplings: Couplings, classes: Classes, layers: Iterable[Layer]) -> bool:
@@ -95,6 +112,8 @@ def _make_rectangular(couplings: Couplings, classes: Classes, layers: Iterable[L
     changed = False
     couplings.at("", "")
     for layer in layers:
+        if len(layer.support) < 2:
+            continue
         of_element = classes.of(layer.labels)
         if shrinking_dim(of_element) is not None:
             continue

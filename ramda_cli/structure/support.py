@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ramda_cli.structure.discover import Structure
+from ramda_cli.structure.discover import ChannelGraph, Structure
 from ramda_cli.structure.groups import DependencyGroup, ParameterSlice
 from ramda_cli.structure.labels import Mask
 
@@ -56,12 +56,12 @@ def zero_(model: nn.Module, structure: Structure, channels: Mapping[str, Sequenc
 def identify(model: nn.Module, structure: Structure) -> Support:
     """Find the channels whose penalized entries are all exactly zero.
 
-    At least one position stays along every dimension of every tensor: where all are zero, the
-    first channels are held back.
+    At least one position stays along every dimension of every value in the model: where all are
+    zero, one channel is held back.
     """
     tensors = named_tensors(model)
     zeros = {group.name: _zero_channels(group, tensors) for group in structure.groups}
-    held = _hold_one_position(structure, tensors, zeros)
+    held = _hold_one_position(structure, zeros)
     removable = {name: np.flatnonzero(zero).tolist() for name, zero in zeros.items() if zero.any()}
     return Support(removable, held)
 
@@ -87,23 +87,28 @@ def _zero_in(part: ParameterSlice, tensor: Tensor) -> Mask:
     return np.logical_and.reduce(by_position[part.indices], axis=1)
 
 
-def _hold_one_position(
-    structure: Structure, tensors: Mapping[str, Tensor], zeros: dict[str, Mask]
-) -> dict[str, list[int]]:
+def _hold_one_position(structure: Structure, zeros: dict[str, Mask]) -> dict[str, list[int]]:
+    """Unmark a channel wherever all of a dimension is marked as zero."""
+    graph = structure.graph
+    if graph is None:
+        return {}
+    removed = np.zeros(graph.classes.count, dtype=bool)
+    for name, zero in zeros.items():
+        removed[graph.members[name]] = zero
     held: dict[str, list[int]] = {}
-    removed: dict[tuple[str, int], int] = {}
-    owners: dict[tuple[str, int], str] = {}
-    for group in structure.groups:
-        for part in group.coupled:
-            slot = (part.parameter, part.dim)
-            removed[slot] = removed.get(slot, 0) + part.block * int(zeros[group.name].sum())
-            if zeros[group.name].any():
-                owners.setdefault(slot, group.name)
-    for slot, count in removed.items():
-        name = owners.get(slot)
-        if name is None or count < tensors[slot[0]].shape[slot[1]] or name in held:
-            continue
-        first = int(np.flatnonzero(zeros[name])[0])
-        zeros[name][first] = False
-        held[name] = [first]
+    for extent in graph.extents:
+        if removed[extent].all():
+            name, channel = _owner(graph, int(extent[0]))
+            removed[extent[0]] = False
+            zeros[name][channel] = False
+            held[name] = sorted([*held.get(name, ()), channel])
     return held
+
+
+def _owner(graph: ChannelGraph, channel_class: int) -> tuple[str, int]:
+    """Return the group and channel of a class that can be removed."""
+    return next(
+        (name, int(np.flatnonzero(classes == channel_class)[0]))
+        for name, classes in graph.members.items()
+        if channel_class in classes
+    )

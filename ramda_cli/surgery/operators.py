@@ -39,6 +39,11 @@ def _sized(position: int) -> Rewriting:
     return rewriting
 
 
+def _view(context: RewriteContext, node: fx.Node) -> Operation:
+    """Reshape: a view that suits the example's strides does not suit those of every input."""
+    return replace(_sized(1)(context, node), target=_aten.reshape.default)
+
+
 def _with_arguments(node: fx.Node, *args: Any) -> Operation:
     return Operation(node.name, node.target, to_references(args), to_references(node.kwargs))
 
@@ -177,8 +182,9 @@ def _symbolic_size(context: RewriteContext, node: fx.Node) -> Operation:
 
 
 REWRITES: dict[str, Rewriting] = {
-    **dict.fromkeys(("view", "_unsafe_view", "reshape", "expand", "new_zeros", "new_ones",
-                     "new_full", "new_empty", "_reshape_copy"), _sized(1)),
+    **dict.fromkeys(("view", "_unsafe_view"), _view),
+    **dict.fromkeys(("reshape", "expand", "new_zeros", "new_ones", "new_full", "new_empty",
+                     "_reshape_copy"), _sized(1)),
     **dict.fromkeys(("full", "zeros", "ones", "empty"), _sized(0)),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
                      "conv_transpose3d"), _conv),

@@ -5,6 +5,7 @@ table is by class, never by value: two attributes of equal value can mean differ
 the table yields is always compared with the original before it is used.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +55,7 @@ def resize_module_(module: nn.Module, smaller: GraphModel, aliases: Mapping[str,
     """Give a module the tensors of its rewritten graph, and the sizes that go with them, in place.
 
     Args:
-        module: a copy of the model that was rewritten.
+        module: a copy of the model that was rewritten; it may share tensors with it.
         smaller: the rewritten graph, which the module then shares its tensors with.
         aliases: names of tied tensors, to the name that the graph uses.
 
@@ -62,10 +63,12 @@ def resize_module_(module: nn.Module, smaller: GraphModel, aliases: Mapping[str,
         The attributes that changed.
     """
     tensors = named_tensors(smaller)
-    for name in named_tensors(module):
+    unread: dict[int, Tensor] = {}
+    for name, dense in named_tensors(module).items():
         tensor = tensors.get(aliases.get(name, name))
-        if tensor is not None:
-            set_tensor_(module, name, tensor)
+        if tensor is None:
+            tensor = unread.setdefault(id(dense), copy.deepcopy(dense))
+        set_tensor_(module, name, tensor)
     patches: Patches = {}
     groups = _conv_groups(smaller)
     for path, child in module.named_modules():

@@ -14,6 +14,7 @@ from ramda_cli.models.sources import infer_source
 from ramda_cli.structure import Structure, Support
 from ramda_cli.structure.discover import ChannelGraph
 from ramda_cli.structure.export import evaluation_mode
+from ramda_cli.structure.support import named_tensors
 from ramda_cli.surgery.kept import KeptPositions
 from ramda_cli.surgery.patches import Patches, resize_module_
 from ramda_cli.surgery.plan import Ranges, RemovalPlan, to_ranges
@@ -75,8 +76,8 @@ def _native(
     model: nn.Module, graph: ChannelGraph, rewritten: GraphModel
 ) -> tuple[nn.Module | None, Patches]:
     """Shrink a copy in its own class, or return None where that does not compute the same."""
-    native = copy.deepcopy(model)
-    native.zero_grad(set_to_none=True)
+    shared = {id(tensor): tensor for tensor in named_tensors(model).values()}
+    native = copy.deepcopy(model, shared)
     patches = resize_module_(native, rewritten, graph.trace.aliases)
     args, kwargs = graph.trace.program.example_inputs
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
@@ -91,7 +92,8 @@ def _native(
 
 
 def _run_wide(model: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> list[Tensor]:
-    wide = copy.deepcopy(model).double()
+    is_wide = all(t.dtype == torch.float64 for t in model.parameters())
+    wide = model if is_wide else copy.deepcopy(model).double()
     with evaluation_mode(wide):
         outputs = wide(*args, **kwargs)
     return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]

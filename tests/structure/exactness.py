@@ -127,7 +127,7 @@ def assert_equal(expected: Any, actual: Any, tolerance: float = TOLERANCE) -> No
     for a, b in zip(one, other, strict=True):
         assert a.shape == b.shape
         assert torch.isfinite(a).all()
-        assert (a - b).abs().max() <= tolerance * a.abs().max()
+        assert (a.double() - b.double()).abs().max() <= tolerance * a.double().abs().max()
 
 
 @torch.no_grad()

@@ -76,7 +76,7 @@ def test_join_with_an_unlabelled_dimension_mixes_over_it() -> None:
     join(couplings, [heads, Value((3,))], "drop")
     assert classes(couplings) == [0, 0, 0, 3, 3, 3]
     assert fixed(couplings) == set()
-    join(couplings, [heads, Value((2, 1))], "drop")
+    join(couplings, [heads, Value((2, 3))], "drop")
     assert fixed(couplings) == set(range(6))
 
 

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from ramda_cli.structure import Structure, discover, identify, zero_
-from tests.structure.exactness import Net, choose, inputs, randomize_
+from ramda_cli.surgery import remove
+from tests.structure.exactness import Net, assert_equal, call, choose, inputs, randomize_
 
 
 @pytest.fixture
@@ -67,3 +68,35 @@ def test_chosen_channels_are_found_again_exactly(net: nn.Module, structure: Stru
     chosen = choose(structure, 0.3)
     zero_(net, structure, chosen)
     assert identify(net, structure).removable == chosen
+
+
+def test_a_branch_without_weights_of_its_own_keeps_a_channel() -> None:
+    def forward(m: Net, x: torch.Tensor) -> torch.Tensor:
+        one, other = m.a(x).split([3, 5], 1)
+        return m.c(torch.cat([m.norm(one).relu(), other], 1))
+
+    net = Net(forward, a=nn.Conv2d(3, 8, 1), norm=nn.InstanceNorm2d(3), c=nn.Conv2d(8, 2, 1))
+    example = inputs(2, 3, 4, 4)
+    structure = discover(randomize_(net), example)
+    zero_(net, structure, {"a": [0, 1, 2, 6]})
+    support = identify(net, structure)
+    assert support.held == {"a": [0]}
+    assert support.removable == {"a": [1, 2, 6]}
+    smaller, _ = remove(net, structure, support)
+    assert_equal(call(net, example), call(smaller, example))
+
+
+def test_channels_that_only_go_all_together_stay() -> None:
+    def forward(m: Net, x: torch.Tensor) -> torch.Tensor:
+        one, other = m.a(x).split([6, 2], 1)
+        tile = one.unflatten(1, (2, 3))
+        rows, columns = tile * x[:, :2, None], tile * x[:, None, :3]
+        return m.b(torch.cat([rows.flatten(1), columns.flatten(1), other], 1))
+
+    structure = discover(
+        randomize_(Net(forward, a=nn.Linear(5, 8), b=nn.Linear(14, 2))), inputs(2, 5)
+    )
+    assert [group.channels for group in structure.groups] == [2]
+    assert "they only go together, and nothing would be left" in {
+        fixed.reason for fixed in structure.fixed
+    }

@@ -39,7 +39,7 @@ def index(couplings: Couplings, output: Output, x: Value, indices: Sequence[Valu
     for layer in x.layers:
         kept: Layer | None = layer
         if layer.support & set(dims) and known is None:
-            kept = mix(couplings, layer, dims, "indexed by values that depend on the input")
+            kept = mix(couplings, layer, dims, "picked out by an index tensor")
         if kept is None:
             continue
         labels = kept.labels

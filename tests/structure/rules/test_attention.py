@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.structure.exactness import Net, check_removal, indices_of, inputs
+from ramda_cli.structure import discover
+from tests.structure.exactness import (
+    Net,
+    check_removal,
+    indices_of,
+    inputs,
+    parameter,
+    randomize_,
+)
 
 TOKENS = inputs(2, 5, 8)
 MORE = inputs(3, 5, 8)
@@ -112,6 +120,32 @@ def test_a_mask_of_the_input_changes_nothing() -> None:
 
     net = Net(forward, qkv=nn.Linear(8, 3 * HEADS * WIDTH), proj=nn.Linear(HEADS * WIDTH, 8))
     assert check_removal(net, TOKENS, MORE).channels == {"qkv": HEADS}
+
+
+def test_a_learned_query_reads_the_keys() -> None:
+    net = Net(
+        lambda m, x: m.proj(
+            F.scaled_dot_product_attention(m.query.expand(x.shape[0], -1, -1), m.k(x), m.v(x))
+        ),
+        query=parameter(1, 1, 6), k=nn.Linear(8, 6), v=nn.Linear(8, 4), proj=nn.Linear(4, 2),
+    )  # fmt: skip
+    removed = check_removal(net, TOKENS, MORE)
+    assert removed.channels == {"k": 6, "v": 4}
+    assert removed.structure.group("k").penalized[0].parameter == "query"
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_positions_matter_to_causal_attention(causal: bool) -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        queries = m.tokens(x.mT).mT
+        y = F.scaled_dot_product_attention(queries, x, x, is_causal=causal)
+        return m.proj(y.mT)
+
+    net = Net(forward, tokens=nn.Linear(5, 6), proj=nn.Linear(6, 2))
+    if causal:
+        assert discover(randomize_(net), TOKENS).groups == ()
+    else:
+        assert check_removal(net, TOKENS, MORE).channels == {"tokens": 6}
 
 
 def test_attention_of_one_head_shrinks_inside_the_head() -> None:

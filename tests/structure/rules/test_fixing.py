@@ -36,6 +36,7 @@ MORE = inputs(7, 5)
             lambda y: torch.linalg.solve(torch.eye(8, dtype=y.dtype), y.T).T,
             "no rule for linalg_solve",
         ),
+        (lambda y: y[:, torch.arange(8).view(2, 4)].flatten(1), "picked out by an index tensor"),
         (lambda y: torch.fft.fft(y).real, "_fft"),
         (lambda y: torch.cdist(y, y) @ y, "cdist"),
         (lambda y: y.cummax(-1).values, "no rule for cummax"),

@@ -1,0 +1,98 @@
+"""Small models and data to train on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ramda_cli.config.schema import DataConfig, TrainingConfig
+from ramda_cli.data.build import build_data
+from ramda_cli.data.bundle import DataBundle
+from ramda_cli.models.loaded import Preprocessing
+from ramda_cli.observer import SilentObserver
+from ramda_cli.optimizers import penalties
+from ramda_cli.regularizers import GroupLasso
+from ramda_cli.structure import Structure, discover, identify
+from ramda_cli.structure.cost import CostModel
+from ramda_cli.training import Budget, Epoch, Trained, train
+
+CPU = torch.device("cpu")
+
+
+class Net(nn.Module):
+    """Two convolutions with BatchNorm and a head, for 8 x 8 grey images."""
+
+    def __init__(self, widths: tuple[int, int] = (12, 16)) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, widths[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.conv2 = nn.Conv2d(widths[0], widths[1], 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(widths[1])
+        self.fc = nn.Linear(widths[1] * 4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn1(self.conv1(x)).relu()
+        x = self.bn2(self.conv2(x)).relu()
+        return self.fc(nn.functional.adaptive_avg_pool2d(x, 2).flatten(1))
+
+
+def net(seed: int = 0) -> Net:
+    torch.manual_seed(seed)
+    return Net()
+
+
+def structure_of(model: nn.Module) -> Structure:
+    return discover(model, torch.zeros(2, 1, 8, 8))
+
+
+def digits(seed: int = 0, *, limit: int = 256) -> DataBundle:
+    preprocessing = Preprocessing((1, 8, 8), mean=(0.305,), std=(0.376,))
+    return build_data(
+        DataConfig(name="digits", batch_size=32, limit=limit), preprocessing, seed=seed
+    )
+
+
+class Recorder(SilentObserver):
+    """Keeps what a run reports."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, dict[str, float]]] = []
+        self.epochs: list[tuple[int, dict[str, float]]] = []
+
+    def train_step(self, step: int, values: Any) -> None:
+        self.steps.append((step, dict(values)))
+
+    def validated(self, epoch: int, values: Any) -> None:
+        self.epochs.append((epoch, dict(values)))
+
+
+def run(
+    model: nn.Module,
+    config: TrainingConfig,
+    *,
+    budget_of: Callable[[CostModel], Budget] | None = None,
+    after_epoch: Callable[[Epoch], None] = lambda _: None,
+    data: DataBundle | None = None,
+    observer: SilentObserver | None = None,
+) -> tuple[Trained, Structure, CostModel]:
+    """Train `model` in place, with a budget or with the weight of `config`."""
+    structure = structure_of(model)
+    cost = CostModel(structure)
+
+    def macs_share() -> float:
+        kept = cost.kept(identify(model, structure).removable)
+        return cost.macs(kept) / cost.macs(cost.channels)
+
+    trained = train(
+        model,
+        penalties(structure, GroupLasso(config.weight or 0.0)),
+        data or digits(config.seed),
+        config,
+        budget=None if budget_of is None else budget_of(cost),
+        macs_share=macs_share,
+        device=CPU,
+        observer=observer or SilentObserver(),
+        after_epoch=after_epoch,
+    )
+    return trained, structure, cost

@@ -1,0 +1,167 @@
+import functools
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ramda_cli.config.schema import TargetConfig
+from ramda_cli.errors import TargetError
+from ramda_cli.structure import discover
+from ramda_cli.structure.cost import CostModel
+from ramda_cli.training import Budget, plan_budget
+
+
+@functools.cache
+def cost_of(*widths: int, side: int = 8) -> CostModel:
+    """Return the cost of a chain of 3 x 3 convolutions with a linear head."""
+    layers: list[nn.Module] = []
+    for before, width in zip((1, *widths), widths, strict=False):
+        layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 10)]
+    return CostModel(discover(nn.Sequential(*layers), torch.zeros(2, 1, side, side)))
+
+
+def planned(cost: CostModel, metric: str, amount: float, floor: float = 0.1) -> Budget:
+    target = TargetConfig.model_validate({"metric": metric, "amount": amount})
+    return plan_budget(cost, target, floor=floor)
+
+
+def scores_of(budget: Budget, seed: int = 0) -> np.ndarray:
+    count = int(budget.cost.channels.sum())
+    return np.random.default_rng(seed).random(count)
+
+
+def kept_of(budget: Budget, zero: np.ndarray) -> np.ndarray:
+    return budget.cost.channels - np.bincount(
+        budget.group_of_channel[zero], minlength=len(budget.cost.channels)
+    )
+
+
+@pytest.mark.parametrize("metric", ["macs", "params", "channels"])
+@pytest.mark.parametrize("seed", range(5))
+def test_channels_go_by_ascending_score_until_within_the_count(metric: str, seed: int) -> None:
+    budget = planned(cost_of(16, 24, 32), metric, 0.5)
+    scores = scores_of(budget, seed)
+    zero = budget.choose(scores, budget.count)
+    assert budget.of(zero) <= budget.count
+    assert budget.of(zero) == budget.cost.measure(metric, kept_of(budget, zero))
+    last = max(np.flatnonzero(zero), key=lambda channel: scores[channel])
+    one_less = zero.copy()
+    one_less[last] = False
+    assert budget.of(one_less) > budget.count
+    # Whatever stays with a lower score than something that went is held by its group's floor.
+    kept = kept_of(budget, zero)
+    for channel in np.flatnonzero(~zero & (scores < scores[last])):
+        group = budget.group_of_channel[channel]
+        assert kept[group] == budget.floor[group]
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.1, 0.5])
+def test_the_floor_keeps_the_best_channels_of_every_group(floor: float) -> None:
+    cost = cost_of(16, 24, 32)
+    least = planned(cost, "channels", 1.0, floor).floor
+    assert least.tolist() == [max(1, int(np.ceil(floor * n))) for n in (16, 24, 32)]
+    budget = planned(cost, "channels", float(least.sum()), floor)
+    scores = scores_of(budget)
+    zero = budget.choose(scores, budget.count, exact=True)
+    for group, count in enumerate(least):
+        own = np.flatnonzero(budget.group_of_channel == group)
+        best = own[np.argsort(scores[own])[-count:]]
+        assert set(own[~zero[own]]) == set(best)
+
+
+def test_an_infinite_score_stays_whatever_is_asked() -> None:
+    budget = planned(cost_of(16, 24, 32), "channels", 0.2)
+    scores = scores_of(budget)
+    scores[:16] = np.inf
+    scores[20] = np.nan
+    for exact in (False, True):
+        zero = budget.choose(scores, 1, exact=exact)
+        assert not zero[:16].any()
+        assert not zero[20]
+        assert zero[16:].sum() == 56 - budget.floor[1:].sum()
+
+
+def test_exact_looks_past_a_large_step() -> None:
+    # A channel of the middle group is a fifth of the parameters, one of the last group 0.8 %.
+    cost = cost_of(64, 4, 64)
+    budget = planned(cost, "params", 0.79, floor=0.0)
+    scores = np.concatenate([np.full(64, 9.0), [1.0, 2.0, 3.0, 4.0], np.linspace(5, 8, 64)])
+    prefix = budget.choose(scores, budget.count)
+    chosen = budget.choose(scores, budget.count, exact=True)
+    assert budget.of(prefix) < 0.9 * budget.count
+    assert 0.995 * budget.count <= budget.of(chosen) <= budget.count
+    # The order still holds but for the channels that would undershoot.
+    assert chosen[64:].sum() > 0
+    assert not chosen[:64].any()
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75, 0.9])
+def test_exact_never_exceeds_and_is_never_worse_than_the_order(seed: int, share: float) -> None:
+    budget = planned(cost_of(6, 8, 7), "macs", share, floor=0.0)
+    scores = scores_of(budget, seed)
+    prefix = budget.choose(scores, budget.count)
+    chosen = budget.choose(scores, budget.count, exact=True)
+    assert budget.of(prefix) <= budget.of(chosen) <= budget.count
+
+
+def test_nothing_goes_where_nothing_has_to() -> None:
+    budget = planned(cost_of(6, 8), "macs", 1.0)
+    assert budget.count == budget.dense
+    for exact in (False, True):
+        assert not budget.choose(scores_of(budget), budget.count, exact=exact).any()
+    assert budget.macs_share(np.zeros(14, dtype=bool)) == 1.0
+
+
+def test_macs_are_reported_whatever_is_budgeted() -> None:
+    cost = cost_of(6, 8)
+    budget = planned(cost, "channels", 0.5)
+    zero = budget.choose(scores_of(budget), budget.count)
+    expected = cost.macs(kept_of(budget, zero)) / cost.macs(cost.channels)
+    assert budget.macs_share(zero) == expected < 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "amount", "message", "hint"),
+    [
+        (
+            "macs",
+            0.001,
+            "target macs=0.001 cannot be reached: with every removable channel gone down to the "
+            "floor, 1,748 of 78,496 macs are left",
+            "ask for --target macs=0.023 or more, or lower --floor",
+        ),
+        (
+            "params",
+            20.0,
+            "target params=20 cannot be reached: with every removable channel gone down to the "
+            "floor, 60 of 1,418 params are left",
+            "ask for --target params=0.043 or more, or lower --floor",
+        ),
+        (
+            "params",
+            1e7,
+            "target params=10,000,000 is more than the model has: 1,418 params",
+            "ask for less, for example --target params=0.5",
+        ),
+    ],
+)
+def test_targets_out_of_reach_are_refused(
+    metric: str, amount: float, message: str, hint: str
+) -> None:
+    with pytest.raises(TargetError, match=f"^{re.escape(message)}$") as caught:
+        planned(cost_of(8, 16), metric, amount)
+    assert caught.value.hint == hint
+
+
+def test_what_the_hint_of_an_unreachable_target_offers_can_be_had() -> None:
+    cost = cost_of(8, 16)
+    with pytest.raises(TargetError) as caught:
+        planned(cost, "macs", 0.001)
+    offered = re.search(r"macs=(\S+)", caught.value.hint or "")
+    assert offered is not None
+    budget = planned(cost, "macs", float(offered[1]))
+    assert budget.of(budget.choose(scores_of(budget), budget.count)) <= budget.count

@@ -1,0 +1,234 @@
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from ramda_cli.config.schema import TargetConfig, TrainingConfig
+from ramda_cli.data.bundle import DataBundle
+from ramda_cli.errors import TrainingError
+from ramda_cli.optimizers import RAMDA
+from ramda_cli.structure import identify
+from ramda_cli.structure.cost import CostModel
+from ramda_cli.training import Budget, Epoch, plan_budget
+from ramda_cli.training.evaluation import accuracy
+from tests.training.problems import CPU, Recorder, digits, net, run
+
+
+def half_of_the_macs(cost: CostModel) -> Budget:
+    return plan_budget(cost, TargetConfig(metric="macs", amount=0.5), floor=0.1)
+
+
+@pytest.mark.parametrize("metric", ["macs", "channels"])
+@pytest.mark.parametrize(("epochs", "freeze"), [(1, 0.4), (1, 1.0), (3, 0.05)])
+def test_a_run_with_a_budget_ends_on_it_with_exact_zeros(
+    epochs: int, freeze: float, metric: str
+) -> None:
+    model, recorder = net(), Recorder()
+    target = TargetConfig.model_validate({"metric": metric, "amount": 0.5})
+
+    def budget_of(cost: CostModel) -> Budget:
+        return plan_budget(cost, target, floor=0.1)
+
+    trained, structure, cost = run(
+        model,
+        TrainingConfig(epochs=epochs, freeze=freeze),
+        budget_of=budget_of,
+        observer=recorder,
+    )
+    budget = budget_of(cost)
+    kept = cost.kept(identify(model, structure).removable)
+    # One channel is 4 % of the MACs here, and exactly one channel of the channels.
+    slack = 0.1 * budget.count if metric == "macs" else 0
+    assert budget.count - slack <= cost.measure(metric, kept) <= budget.count
+    share = cost.macs(kept) / cost.macs(cost.channels)
+    assert trained.history[-1].macs_share == pytest.approx(share)
+    assert trained.zero_set_stability == 1.0
+    assert trained.steps == epochs * 8 == recorder.steps[-1][0]
+    assert [epoch for epoch, _ in recorder.epochs] == list(range(epochs + 1))
+
+
+def test_a_run_learns_and_tells_the_accuracy_of_the_model_it_leaves() -> None:
+    model, data = net(), digits()
+    trained, *_ = run(model, TrainingConfig(epochs=6), budget_of=half_of_the_macs, data=data)
+    first, last = trained.history[0], trained.history[-1]
+    assert first.loss is None
+    assert first.metric < 0.3 < 0.6 < last.metric
+    assert last.metric == accuracy(model, data.val, device=CPU)
+    assert trained.history[1].loss > last.loss  # type: ignore[operator]
+
+
+def test_two_runs_are_equal_bit_by_bit() -> None:
+    states, histories = [], []
+    for _ in range(2):
+        model = net()
+        trained, *_ = run(model, TrainingConfig(epochs=2, seed=3), budget_of=half_of_the_macs)
+        states.append(model.state_dict())
+        histories.append(trained.history)
+    assert histories[0] == histories[1]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    other = net()
+    run(other, TrainingConfig(epochs=2, seed=4), budget_of=half_of_the_macs)
+    assert not torch.equal(other.fc.weight, states[0]["fc.weight"])
+
+
+class Spy:
+    """Records the optimizer's settings before each step, and what the last step left."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.settings: list[tuple[float, float, float]] = []
+        self.restarts: list[int] = []
+        self.zero: torch.Tensor | None = None
+        self.snapped = True
+        step, restart, snap = RAMDA.step, RAMDA.restart, RAMDA.snap_
+
+        def spied_step(optimizer: RAMDA) -> None:
+            (group,) = optimizer.param_groups
+            self.settings.append((group["lr"], group["eps"], group["momentum"]))
+            step(optimizer)
+
+        def spied_restart(optimizer: RAMDA) -> None:
+            self.restarts.append(len(self.settings))
+            restart(optimizer)
+
+        def spied_snap(optimizer: RAMDA) -> None:
+            before = [p.detach().clone() for _, p, _ in optimizer._named()]
+            snap(optimizer)
+            after = [p for _, p, _ in optimizer._named()]
+            self.snapped = any(not torch.equal(*pair) for pair in zip(before, after, strict=True))
+
+        monkeypatch.setattr(RAMDA, "step", spied_step)
+        monkeypatch.setattr(RAMDA, "restart", spied_restart)
+        monkeypatch.setattr(RAMDA, "snap_", spied_snap)
+
+
+def test_with_a_weight_the_stages_are_the_papers(monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(monkeypatch)
+    config = TrainingConfig(
+        epochs=4, lr=1e-2, eps=1e-4, momentum=0.1, weight=3e-2, milestones=(1, 3)
+    )
+    model = net()
+    trained, structure, cost = run(model, config)
+    steps = 8
+    assert spy.restarts == [steps, 3 * steps]
+    stages = [0] * steps + [1] * 2 * steps + [2] * steps
+    for (lr, eps, momentum), stage, step in zip(spy.settings, stages, range(32), strict=True):
+        assert lr == pytest.approx(1e-2 * 0.1**stage)
+        assert eps == pytest.approx(1e-4 * 0.1**stage)
+        rising = min(1.0, 0.1 * math.sqrt(step - 24 + 1)) if stage == 2 else 0.1
+        assert momentum == pytest.approx(1.0 if step == 31 else rising)
+    # The last iterate was a prox output: there was nothing left to snap.
+    assert not spy.snapped
+    removable = identify(model, structure).removable
+    assert 0 < sum(len(channels) for channels in removable.values()) < 28
+    assert trained.history[-1].macs_share == pytest.approx(
+        cost.macs(cost.kept(removable)) / cost.macs(cost.channels)
+    )
+    assert 0 < trained.history[-1].group_sparsity < 1
+    assert trained.zero_set_stability is None
+
+
+def test_with_a_budget_lr_decays_and_the_averages_restart_at_the_freeze(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spy = Spy(monkeypatch)
+    run(net(), TrainingConfig(epochs=5, lr=0.02, freeze=0.5), budget_of=half_of_the_macs)
+    assert spy.restarts == [20]
+    rates = [lr for lr, _, _ in spy.settings]
+    assert rates == pytest.approx([0.02 * (1 - step / 40) for step in range(40)])
+
+
+def test_a_frozen_layer_stays_as_it_is_and_its_channels_stay() -> None:
+    model = net()
+    model.fc.requires_grad_(False)
+    before = model.fc.weight.clone()
+    # conv2's channels are read by the frozen head: only conv1's can go.
+    trained, structure, _ = run(
+        model,
+        TrainingConfig(epochs=2),
+        budget_of=lambda cost: plan_budget(
+            cost, TargetConfig(metric="channels", amount=0.75), floor=0.1
+        ),
+    )
+    assert torch.equal(model.fc.weight, before)
+    assert {k: len(v) for k, v in identify(model, structure).removable.items()} == {"conv1": 7}
+    assert trained.history[-1].macs_share < 0.5
+
+
+@dataclasses.dataclass
+class Poisoned:
+    """The training batches, with a NaN in one of the third pass."""
+
+    data: DataBundle
+    passes: int = 0
+
+    def __len__(self) -> int:
+        return len(self.data.train)
+
+    def __iter__(self):
+        self.passes += 1
+        for number, (images, labels) in enumerate(self.data.train):
+            poisoned = self.passes == 3 and number == 2
+            yield (images * math.nan if poisoned else images), labels
+
+
+def test_a_nan_stops_the_run_and_leaves_the_last_epoch_good() -> None:
+    data, model = digits(), net()
+    kept: dict[int, dict[str, torch.Tensor]] = {}
+
+    def keep(epoch: Epoch) -> None:
+        kept[epoch.epoch] = {k: v.clone() for k, v in model.state_dict().items()}
+
+    poisoned = dataclasses.replace(data, train=Poisoned(data))
+    message = "the loss became nan at step 20 of 40, in epoch 3"
+    with pytest.raises(TrainingError, match=f"^{message}$") as caught:
+        run(
+            model,
+            TrainingConfig(epochs=5),
+            budget_of=half_of_the_macs,
+            data=poisoned,
+            after_epoch=keep,
+        )
+    assert caught.value.hint == "lower --lr (now 0.01)"
+    assert list(kept) == [0, 1, 2]
+    assert all(torch.isfinite(tensor).all() for tensor in kept[2].values())
+    good = net()
+    good.load_state_dict(kept[2])
+    assert accuracy(good, data.val, device=CPU) > accuracy(net(), data.val, device=CPU)
+
+
+def test_weights_that_are_not_finite_stop_the_run() -> None:
+    model = net()
+
+    def spoil(epoch: Epoch) -> None:
+        if epoch.epoch == 1:
+            model.register_parameter("unused", nn.Parameter(torch.tensor([math.inf])))
+
+    message = re.escape("the weights became infinite or NaN at step 16 of 24, in epoch 2")
+    with pytest.raises(TrainingError, match=f"^{message}$"):
+        run(model, TrainingConfig(epochs=3), budget_of=half_of_the_macs, after_epoch=spoil)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"label_smoothing": 0.1}, {"clip_norm": 1e-3}, {"precision": "bf16"}, {"lr": 0.02}],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_setting_has_its_effect(change: dict[str, object]) -> None:
+    losses = [
+        run(net(), config, budget_of=half_of_the_macs)[0].history[-1].loss
+        for config in (TrainingConfig(epochs=1), TrainingConfig(epochs=1, **change))  # type: ignore[arg-type]
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_evaluation_leaves_the_mode_alone() -> None:
+    model, data = net().train(), digits()
+    before = model.bn1.running_mean.clone()
+    first: Callable[[], float] = lambda: accuracy(model, data.val, device=CPU)  # noqa: E731
+    assert first() == first()
+    assert model.training
+    assert torch.equal(model.bn1.running_mean, before)
