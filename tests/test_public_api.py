@@ -33,7 +33,6 @@ from ramda_cli import (  # noqa: F401  (each name can be imported)
     verify,
     zero_,
 )
-from tests.structure.conftest import _quick  # noqa: F401
 
 POSITIONAL = {
     "discover": ["model", "example_inputs"],

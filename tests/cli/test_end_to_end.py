@@ -23,7 +23,6 @@ from typer.testing import Result
 from ramda_cli import load
 from ramda_cli.config.loading import load_config
 from ramda_cli.file_header import read_header_report
-from tests.structure.conftest import _quick  # noqa: F401
 
 Run = Callable[..., Result]
 ROOT = Path(__file__).resolve().parents[2]

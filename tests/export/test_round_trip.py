@@ -9,6 +9,7 @@ from torch import nn
 
 from ramda_cli.errors import FileFormatError, OutputError
 from ramda_cli.export import load, read_tensors, save, write_tensors
+from ramda_cli.models.loaded import ModelSource
 from ramda_cli.surgery import GraphModel
 from tests.export.helpers import CASES, Plain, document_of, plain, resnet, shrunk
 from tests.structure.exactness import assert_equal, call
@@ -96,6 +97,22 @@ def test_tied_tensors_are_stored_once_and_stay_tied(tmp_path: Path) -> None:
     with torch.no_grad():
         loaded.get_parameter("encode.weight").zero_()
     assert torch.equal(loaded(case.example), (loaded.get_parameter("fc.bias") * 0.5).expand(2, 5))
+
+
+def test_tied_tensors_of_a_native_file_are_one_parameter_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No timm model ties weights that can shrink: let one name stand for such a class.
+    monkeypatch.setattr("ramda_cli.models.building.build_timm", lambda *_: Plain())
+    case = shrunk(Plain(), torch.randn(2, 3, 8, 8), source=ModelSource("timm", "tied"))
+    path = tmp_path / "model.safetensors"
+    assert save(case.smaller, case.plan, path) == "native"
+    assert document_of(path)["aliases"] == {"decode.weight": "encode.weight"}
+    assert "decode.weight" not in load_file(path)
+    loaded = load(path)
+    assert isinstance(loaded, Plain)
+    assert loaded.decode.weight is loaded.encode.weight
+    assert_equal(case.smaller.eval()(case.example), loaded(case.example), tolerance=1e-5)
 
 
 def test_buffers_stay_buffers_and_parameters_trainable(tmp_path: Path) -> None:

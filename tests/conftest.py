@@ -7,7 +7,7 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="session")
 def _quick() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
