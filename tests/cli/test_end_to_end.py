@@ -536,6 +536,8 @@ def test_ctrl_c_is_130_and_keeps_the_weights(
     process = subprocess.Popen(
         command(*args), cwd=tmp_path, env=environment(tmp_path),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A test run in the background inherits an ignored SIGINT, which is not a user's Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         log, deadline = out / "metrics.jsonl", time.monotonic() + 120
