@@ -94,7 +94,8 @@ class TrainingConfig(_Section):
 
     Attributes:
         epochs: passes over the training data.
-        lr: RAMDA's step size, decayed to zero over the run unless `milestones` are given.
+        lr: RAMDA's step size, decayed linearly to zero with a target; with a weight it follows
+            `milestones` (the paper uses 1e-2 there).
         momentum: weight of the prox output in each new iterate.
         eps: added to the preconditioner.
         weight: regularization weight λ, the paper's way; excludes a target.
@@ -108,7 +109,7 @@ class TrainingConfig(_Section):
     """
 
     epochs: Annotated[int, Field(ge=1)] = 10
-    lr: Annotated[float, Field(gt=0.0)] = 1e-2
+    lr: Annotated[float, Field(gt=0.0)] = 3e-3
     momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     eps: Annotated[float, Field(gt=0.0)] = 1e-6
     weight: Annotated[float, Field(ge=0.0)] | None = None
