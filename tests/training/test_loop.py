@@ -53,7 +53,9 @@ def test_a_run_with_a_budget_ends_on_it_with_exact_zeros(
 
 def test_a_run_learns_and_tells_the_accuracy_of_the_model_it_leaves() -> None:
     model, data = net(), digits()
-    trained, *_ = run(model, TrainingConfig(epochs=6, lr=1e-2), budget_of=half_of_the_macs, data=data)
+    trained, *_ = run(
+        model, TrainingConfig(epochs=6, lr=1e-2), budget_of=half_of_the_macs, data=data
+    )
     first, last = trained.history[0], trained.history[-1]
     assert first.loss is None
     assert first.metric < 0.3 < 0.6 < last.metric
