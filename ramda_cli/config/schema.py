@@ -33,8 +33,8 @@ class ModelConfig(_Section):
     """Which model, and which weights.
 
     Attributes:
-        name: a timm name, `hf-hub:org/name`, `path/to/file.py:factory`, `digits-resnet` (ships
-            with the package) or a pruned `model.safetensors`.
+        name: a timm name, `hf-hub:org/name`, `path/to/file.py:factory` or `digits-resnet` (ships
+            with the package).
         weights: a safetensors state dict to load over the model's own initialization.
         pretrained: whether a timm model starts from its pretrained weights.
     """
