@@ -6,6 +6,7 @@ Metadata: `format=pt`, `ramda_format=1`, and `ramda`, a JSON document with the k
     source      kind, name and constructor arguments of the dense model, when known
     patches     module path -> attribute -> size (native)
     program     the graph (graph)
+    submodules  module path -> graph that runs in its place (native)
     buffers     names of the tensors that are buffers (graph)
     aliases     tied tensors: name -> the name it shares with
     plan        removed and kept positions as half-open ranges
@@ -61,7 +62,7 @@ def save(
     """
     source = plan.source
     native = plan.layout == "native" and source is not None and source.kind != "file"
-    tensors = _native_tensors(smaller) if native else _graph_tensors(smaller, plan)
+    tensors = _native_tensors(smaller, plan) if native else _graph_tensors(smaller, plan)
     aliases = _drop_aliases(tensors, plan.aliases)
     layout = "native" if native else "graph"
     document = {
@@ -69,6 +70,7 @@ def save(
         "source": None if source is None else _source_to_json(source),
         "patches": plan.patches if native else {},
         "program": None if native else program_to_json(plan.program),
+        "submodules": _programs(plan) if native else {},
         "buffers": [] if native else sorted(set(tensors) - _parameter_names(smaller)),
         "aliases": aliases,
         "plan": plan.to_json(),
@@ -84,8 +86,17 @@ def save(
     return layout
 
 
-def _native_tensors(smaller: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach() for name, tensor in smaller.state_dict().items()}
+def _native_tensors(smaller: nn.Module, plan: RemovalPlan) -> dict[str, Tensor]:
+    """Return the state, and of the buffers outside of it those that a constructor may not redo."""
+    tensors = {name: tensor.detach() for name, tensor in smaller.state_dict().items()}
+    for name, buffer in smaller.named_buffers():
+        if name not in tensors and (buffer.is_floating_point() or name in plan.kept):
+            tensors[name] = buffer
+    return tensors
+
+
+def _programs(plan: RemovalPlan) -> dict[str, Any]:
+    return {path: program_to_json(program) for path, program in plan.submodules.items()}
 
 
 def _graph_tensors(smaller: nn.Module, plan: RemovalPlan) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from ramda_cli.export.program_json import program_from_json
 from ramda_cli.file_header import read_header
 from ramda_cli.models.building import build_module
 from ramda_cli.models.loaded import ModelSource
-from ramda_cli.surgery import GraphModel
+from ramda_cli.surgery import GraphModel, GraphProgram
 from ramda_cli.surgery.patches import apply_patches_, set_tensor_
 
 _MOST_REMOVED = 1000
@@ -64,11 +64,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _load_native(path: Path, document: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
     source = _source(path, document)
+    described = _mapping(document, "submodules")
+    programs = {name: program_from_json(program) for name, program in described.items()}
     with torch.device("meta"):
-        _check_native_tensors(path, _build(path, source), tensors)
+        dense = _build(path, source)
+        _replace_submodules_(path, dense, programs, tensors)
+        _check_native_tensors(path, dense, tensors)
     module = _build(path, source)
+    _replace_submodules_(path, module, programs, tensors)
     shared: dict[int, nn.Parameter] = {}
-    for key in module.state_dict():
+    for key in tensors:
         _place(module, key, tensors[key], shared)
     patches = _mapping(document, "patches")
     if not all(isinstance(attributes, dict) for attributes in patches.values()):
@@ -77,10 +82,41 @@ def _load_native(path: Path, document: dict[str, Any], tensors: dict[str, Tensor
     return module
 
 
+def _replace_submodules_(
+    path: Path,
+    module: nn.Module,
+    programs: Mapping[str, GraphProgram],
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Put graphs in the place of submodules, with the dense tensors of these."""
+    for name, program in programs.items():
+        try:
+            old = module.get_submodule(name)
+        except AttributeError as error:
+            raise _does_not_fit(path, f"it replaces {name}, which is not a submodule") from error
+        parameters, buffers = {}, {}
+        own = dict(old.named_parameters(remove_duplicate=False))
+        state = dict(old.named_buffers(remove_duplicate=False))
+        for tensor in dict.fromkeys(program.tensors.values()):
+            if tensor in own:
+                parameters[tensor] = own[tensor]
+            elif tensor in state:
+                buffers[tensor] = state[tensor]
+            elif f"{name}.{tensor}" in tensors:
+                buffers[tensor] = tensors[f"{name}.{tensor}"]
+            else:
+                raise _does_not_fit(path, f"{name}.{tensor} is missing")
+        graph = GraphModel(program, parameters, buffers)
+        for owner in list(module.modules()):
+            for key, child in owner._modules.items():
+                if child is old:
+                    owner._modules[key] = graph
+
+
 def _source(path: Path, document: dict[str, Any]) -> ModelSource:
     source = _mapping(document, "source")
     kind, name, arguments = (source.get(key) for key in ("kind", "name", "arguments"))
-    if kind not in ("timm", "package") or not isinstance(name, str):
+    if kind not in ("timm", "huggingface", "package") or not isinstance(name, str):
         raise _does_not_fit(path, f"its source is {kind!r} {name!r}")
     if not isinstance(arguments, dict):
         raise _does_not_fit(path, "its constructor arguments are missing")
@@ -104,13 +140,14 @@ def _build(path: Path, source: ModelSource) -> nn.Module:
 def _check_native_tensors(path: Path, dense: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Compare the tensors with those of the dense architecture, which takes no memory here."""
     state = dense.state_dict()
-    if state.keys() != tensors.keys():
-        odd = min(state.keys() ^ tensors.keys())
+    known = {**dict(dense.named_buffers(remove_duplicate=False)), **state}
+    odd = min({*(state.keys() - tensors.keys()), *(tensors.keys() - known.keys())}, default=None)
+    if odd is not None:
         raise _does_not_fit(
             path, f"{odd} is missing" if odd in state else f"{odd} is not part of the model"
         )
-    for key, whole in state.items():
-        tensor = tensors[key]
+    for key, tensor in tensors.items():
+        whole = known[key]
         smaller = all(new <= old for new, old in zip(tensor.shape, whole.shape, strict=False))
         if tensor.ndim != whole.ndim or not smaller:
             raise _does_not_fit(

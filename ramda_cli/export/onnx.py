@@ -4,16 +4,18 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from ramda_cli.errors import OutputError
-from ramda_cli.structure.export import export_graph
+from ramda_cli.structure.export import ExampleInputs, export_graph
 
 _MAX_EMBEDDED_BYTES = 1_900_000_000  # a protobuf file ends at 2 GiB
 _RUNTIME_ERRORS = (
@@ -27,18 +29,18 @@ _RUNTIME_ERRORS = (
 )
 
 
-def export_onnx(model: nn.Module, path: Path, example_inputs: Sequence[Tensor]) -> None:
+def export_onnx(model: nn.Module, path: Path, example_inputs: ExampleInputs) -> None:
     """Write `model` as ONNX with a free batch size; weights above 1.9 GB go to `<path>.data`.
 
     Args:
         model: in fp32, on any device; it is exported from the CPU and left as it is.
         path: where to write.
-        example_inputs: positional inputs, the batch first.
+        example_inputs: as for `discover`, the batch first. Keyword inputs keep their names.
 
     Raises:
         OutputError: the model cannot be exported or the file not written.
     """
-    inputs = tuple(_input(tensor) for tensor in example_inputs)
+    inputs = pytree.tree_map(_input, example_inputs)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
@@ -46,7 +48,7 @@ def export_onnx(model: nn.Module, path: Path, example_inputs: Sequence[Tensor]) 
             program = torch.onnx.export(
                 export_graph(model.cpu(), inputs),
                 dynamo=True,
-                input_names=[f"input{i}" if i else "input" for i in range(len(inputs))],
+                input_names=_input_names(inputs),
                 verbose=False,
             )
             if program is None:
@@ -86,7 +88,17 @@ def open_onnx(path: Path) -> Callable[[Sequence[Tensor]], list[Tensor]]:
     return run
 
 
-def _input(tensor: Tensor) -> Tensor:
+def _input_names(inputs: ExampleInputs) -> list[str] | None:
+    """Return `input`, `input1`, ... for positional inputs."""
+    if isinstance(inputs, Mapping):
+        return None
+    count = 1 if isinstance(inputs, Tensor) else len(inputs)
+    return [f"input{i}" if i else "input" for i in range(count)]
+
+
+def _input(tensor: Any) -> Any:
+    if not isinstance(tensor, Tensor):
+        return tensor
     moved = tensor.detach().cpu()
     return moved.float() if moved.is_floating_point() else moved
 

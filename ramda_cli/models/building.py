@@ -8,6 +8,7 @@ from torch import nn
 
 from ramda_cli.errors import ModelError
 from ramda_cli.models.heads import replace_head_
+from ramda_cli.models.huggingface import build_huggingface
 from ramda_cli.models.loaded import ModelSource
 from ramda_cli.models.packaged import PACKAGED
 from ramda_cli.models.randomness import seeded
@@ -35,7 +36,8 @@ def build_module(
     """Build the architecture of `source` with random weights, in eval mode.
 
     Runs under `torch.device("meta")` as well. A source is untrusted: only registered timm
-    architectures with plain arguments and models of this package are built from its text alone.
+    architectures, transformers' own classes, both with plain arguments, and models of this package
+    are built from its text alone.
 
     Args:
         source: what loading recorded.
@@ -51,6 +53,9 @@ def build_module(
             return _from_factory(source, factory).eval()
         if source.kind == "package":
             return _packaged(source.name, arguments).eval()
+        if source.kind == "huggingface":
+            _check_plain(source.name, arguments)
+            return build_huggingface(source.name, arguments).eval()
         return build_timm(source.name, arguments).eval()
 
 
@@ -75,8 +80,14 @@ def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
     Raises:
         ModelError: naming the first such argument.
     """
+    _check_plain(name, arguments, refused=_REFUSED_ARGUMENTS)
+
+
+def _check_plain(
+    name: str, arguments: Mapping[str, Any], *, refused: frozenset[str] = frozenset()
+) -> None:
     for key, value in arguments.items():
-        if key in _REFUSED_ARGUMENTS or not _is_plain(value):
+        if key in refused or not _is_plain(value):
             raise ModelError(
                 f"the argument {key!r} of {name} is not allowed in a model description",
                 hint="the file was damaged or made by hand; do not use it",

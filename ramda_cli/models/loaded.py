@@ -30,14 +30,15 @@ class ModelSource:
     """How the dense architecture can be built again.
 
     Attributes:
-        kind: `timm` builds `timm.create_model(name, **arguments)`; `file` calls a factory in a
-            Python file; `package` builds a model that ships with RAMDA.
+        kind: `timm` builds `timm.create_model(name, **arguments)`; `huggingface` builds the
+            transformers class `name` from the configuration `arguments`; `file` calls a factory
+            in a Python file; `package` builds a model that ships with RAMDA.
         name: as the user gave it, resolved.
         arguments: JSON-able constructor arguments.
         weights: where the starting weights came from, for the report.
     """
 
-    kind: Literal["timm", "file", "package"]
+    kind: Literal["timm", "huggingface", "file", "package"]
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: str = "random initialization"

@@ -7,28 +7,38 @@ from torch import nn
 
 from ramda_cli.errors import ModelError
 from ramda_cli.models.building import build_module
+from ramda_cli.models.huggingface import describe_huggingface
 from ramda_cli.models.loaded import ModelSource
 
 
 def infer_source(model: nn.Module) -> ModelSource | None:
-    """Return the timm call that builds this architecture, or None when there is none for sure.
+    """Return how timm or transformers builds this architecture, None when it is not sure.
 
-    The architecture's name and class count are read off the model, and believed only if building
-    it gives a module that prints the same and has the same tensors.
+    What is read off the model is believed only if building it gives a module that prints the same
+    and has the same tensors.
     """
-    name = _architecture(model)
-    if name is None or not timm.is_model(name):
+    source = _from_config(model) or _from_architecture(model)
+    if source is None:
         return None
-    arguments: dict[str, Any] = {}
-    classes = getattr(model, "num_classes", None)
-    if isinstance(classes, int):
-        arguments["num_classes"] = classes
-    source = ModelSource("timm", name, arguments)
     try:
         built = build_module(source)
     except (ModelError, TypeError, ValueError, RuntimeError):
         return None
     return source if _same_architecture(model, built) else None
+
+
+def _from_config(model: nn.Module) -> ModelSource | None:
+    described = describe_huggingface(model)
+    return None if described is None else ModelSource("huggingface", *described)
+
+
+def _from_architecture(model: nn.Module) -> ModelSource | None:
+    name = _architecture(model)
+    if name is None or not timm.is_model(name):
+        return None
+    classes = getattr(model, "num_classes", None)
+    arguments: dict[str, Any] = {"num_classes": classes} if isinstance(classes, int) else {}
+    return ModelSource("timm", name, arguments)
 
 
 def _architecture(model: nn.Module) -> str | None:

@@ -1,6 +1,6 @@
 """The penalties that take part in a step, and their solution."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +66,8 @@ class ActivePenalties:
         scale: float,
         rule: ThresholdRule,
         last_norms: Float[Tensor, " channels"],
+        gradients: Sequence[Tensor],
+        iterates: Sequence[Tensor],
     ) -> Solved:
         """Overwrite w of each member by its part of the solution.
 
@@ -76,12 +78,23 @@ class ActivePenalties:
             scale: α.
             rule: decides zero set and shrinkage.
             last_norms: as the previous step returned them.
+            gradients: of each member, with any strides.
+            iterates: of each member, before the step, with any strides.
         """
-        if self.index is None:
+        index = self.index
+        if index is None:
             return Solved(last_norms, last_norms.new_zeros(()))
-        groups = Groups(self.index, w, d, factors=factors)
+        groups = Groups(index, w, d, factors=factors)
         moments = groups.normalize_()
-        zero, shrinkage = self._threshold(moments, scale, rule, last_norms == 0)
+
+        def change() -> Float[Tensor, " channels"]:
+            laid_out = [
+                [torch.empty_like(like).copy_(each) for each, like in zip(some, w, strict=True)]
+                for some in (gradients, iterates)
+            ]
+            return index.inner_products(*laid_out)
+
+        zero, shrinkage = self._threshold(moments, scale, rule, last_norms == 0, change)
         root = solve_secular(
             groups.secular_sums,
             lower=newton_from_zero(moments.norm, moments.curvature, shrinkage),
@@ -102,11 +115,12 @@ class ActivePenalties:
         scale: float,
         rule: ThresholdRule,
         was_zero: Bool[Tensor, " channels"],
+        change: Callable[[], Float[Tensor, " channels"]],
     ) -> tuple[Bool[Tensor, " channels"], Float[Tensor, " channels"]]:
         """Return the zero set and the shrinkage in the units of the moments."""
         crit = moments.norm * moments.scale / self.sizes.sqrt()
         crit = crit.masked_fill(self.idle, torch.inf)
-        threshold = rule(ZeroTest(crit, self.sizes, was_zero, scale))
+        threshold = rule(ZeroTest(crit, self.sizes, was_zero, scale, change))
         shrinkage = threshold.shrinkage / moments.scale
         # An idle channel has no entries here: its norm is 0, so it is skipped as a zero one is.
         return threshold.zero | (moments.norm <= shrinkage), shrinkage

@@ -25,6 +25,13 @@ class _Moving:
     param_group: dict[str, Any]
 
     @property
+    def gradient(self) -> Tensor:
+        """The gradient, which it has."""
+        if self.parameter.grad is None:
+            raise RuntimeError("a parameter lost its gradient during the step")
+        return self.parameter.grad
+
+    @property
     def current(self) -> Tensor:
         """The iterate at full precision."""
         return self.state.get("master", self.parameter)
@@ -179,8 +186,7 @@ class RAMDA(Optimizer):
             sums = [each.state["grad_sum"] for each in members]
             squares = [each.state["grad_sq_sum"] for each in members]
             gradients = [
-                each.parameter.grad.to(total.dtype)  # type: ignore[union-attr]
-                for each, total in zip(members, sums, strict=True)
+                each.gradient.to(total.dtype) for each, total in zip(members, sums, strict=True)
             ]
             torch._foreach_add_(sums, gradients, alpha=step_size)
             torch._foreach_addcmul_(squares, gradients, gradients, value=step_size)
@@ -227,6 +233,8 @@ class RAMDA(Optimizer):
                 scale=sums[0],
                 rule=self._thresholds or FixedWeights(active.weights),
                 last_norms=self._solution_norms(),
+                gradients=[each.gradient for each in members],
+                iterates=[each.current for each in members],
             )
             self._solution_norms().copy_(solved.norms)
             self.certificate = solved.certificate

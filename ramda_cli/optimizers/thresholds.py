@@ -5,6 +5,7 @@ shrinkage L >= ‖w‖. With L = Λ √n that is Λ >= crit = ‖w‖ / √n, so
 paper does, or take Λ at a quantile of crit and decide how many channels are zero.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,12 +23,16 @@ class ZeroTest:
         size: n, penalized entries of the channel.
         was_zero: whether the last solution was zero there.
         scale: α, the sum of step sizes.
+        change: computes ⟨g, x⟩ over each channel's penalized entries: to first order, what the
+            loss of this step's batch would fall by if the channel were zero. It costs a pass over
+            gradients and weights, which rules that do not call it are spared.
     """
 
     crit: Float[Tensor, " channels"]
     size: Float[Tensor, " channels"]
     was_zero: Bool[Tensor, " channels"]
     scale: float
+    change: Callable[[], Float[Tensor, " channels"]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
+from torch.export import ExportedProgram
 
 from ramda_cli.structure.export import ExampleInputs, export_graph
 from ramda_cli.structure.grouping import group_channels
@@ -77,7 +78,12 @@ def discover(
     Raises:
         StructureError: the model cannot be exported.
     """
-    traced = trace(export_graph(model, example_inputs))
+    return discover_channels(export_graph(model, example_inputs), keep=keep)
+
+
+def discover_channels(program: ExportedProgram, *, keep: Sequence[str] = ()) -> Structure:
+    """Discover the groups of a program that `export_graph` has exported; see `discover`."""
+    traced = trace(program)
     classes = solve(traced)
     found = group_channels(traced, classes, tuple(keep))
     graph = ChannelGraph(traced, classes, found.members, found.extents)

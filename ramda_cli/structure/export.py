@@ -33,8 +33,18 @@ def export_graph(module: nn.Module, example_inputs: ExampleInputs) -> ExportedPr
     Raises:
         StructureError: the module cannot be exported, or keeps state between calls.
     """
-    args, kwargs = split_inputs(example_inputs)
-    args, kwargs = pytree.tree_map(_at_least_two, (args, kwargs))
+    args, kwargs = pytree.tree_map(_at_least_two, split_inputs(example_inputs))
+    return export_call(module, args, kwargs)
+
+
+def export_call(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ExportedProgram:
+    """Export the module for these very inputs; see `export_graph`.
+
+    Raises:
+        StructureError: the module cannot be exported, or keeps state between calls.
+    """
     dynamic = pytree.tree_map(_free_batch, (args, kwargs))
     with evaluation_mode(module), torch.no_grad():
         try:

@@ -40,9 +40,15 @@ class Trace:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
 
-def trace(program: ExportedProgram) -> Trace:
-    """Label the channels of every value in the graph."""
-    tracer = _Tracer(program)
+def trace(program: ExportedProgram, *, boundary: bool = False) -> Trace:
+    """Label the channels of every value in the graph.
+
+    Args:
+        program: from `export_graph`.
+        boundary: whether the program is a part of a model, so that what goes in and out of it
+            may shrink; dimension 0 of its inputs is the batch.
+    """
+    tracer = _Tracer(program, boundary=boundary)
     for node in program.graph.nodes:
         tracer.visit(node)
     return Trace(program, tracer.couplings, tracer.values, tracer.parameters, dict(tracer.aliases))
@@ -85,7 +91,8 @@ def arguments(node: fx.Node) -> tuple[Any, ...]:
 
 
 class _Tracer:
-    def __init__(self, program: ExportedProgram) -> None:
+    def __init__(self, program: ExportedProgram, *, boundary: bool) -> None:
+        self._boundary = boundary
         self.couplings = Couplings()
         self.values: dict[str, NodeValue] = {}
         self.parameters: dict[str, Value] = {}
@@ -104,7 +111,8 @@ class _Tracer:
         if node.op == "placeholder":
             self.values[node.name] = self._placeholder(node)
         elif node.op == "output":
-            self._fix_outputs(node)
+            if not self._boundary:
+                self._fix_outputs(node)
         elif node.op == "get_attr":
             # The branch of a higher-order operation, which has no rule and fixes what it touches.
             self.values[node.name] = None
@@ -118,6 +126,8 @@ class _Tracer:
         spec = self._inputs[node.name]
         if spec.kind == InputKind.USER_INPUT or spec.target is None:
             shape = shape_of(example)
+            if self._boundary and example.is_floating_point():
+                return self.couplings.fresh_value(shape, dims=range(1, len(shape)))
             return self.couplings.fixed_value(shape, "the model's input", dims=range(1, len(shape)))
         tensor = self._program.state_dict.get(spec.target)
         if tensor is None:

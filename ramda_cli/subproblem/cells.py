@@ -47,6 +47,13 @@ class Cells:
         stored_w, stored_d = w.permute(order), d.permute(order)
         return cls(stored_w.view(rows, -1), stored_d.view(rows, -1), by_row=outer == 1)
 
+    def product_sums(self) -> Float[Tensor, " cells"]:
+        """Return Σ w d."""
+        out = self._zeros()
+        for rows, cells in self._blocks():
+            out[cells] += (self.w[rows] * self.d[rows]).sum(self._along)
+        return out
+
     def max_abs(self) -> Float[Tensor, " cells"]:
         """Return max |w|."""
         out = self._zeros()

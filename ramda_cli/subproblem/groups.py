@@ -50,10 +50,20 @@ class CellIndex:
     def by_channel(
         self, cells: Sequence[Float[Tensor, " cells"]], reduce: Literal["sum", "max"] = "sum"
     ) -> Float[Tensor, " channels"]:
-        """Reduce values >= 0 of cells to channels, in an order that is the same in every run."""
+        """Reduce values of cells to channels, in an order that is the same in every run.
+
+        A maximum is over values >= 0.
+        """
         # Atomic additions would not be: borderline groups would flip between runs.
         values = torch.cat([*cells])[self.order]
         return torch.segment_reduce(values, reduce, lengths=self.lengths, initial=0, unsafe=True)
+
+    def inner_products(
+        self, ones: Sequence[Tensor], others: Sequence[Tensor]
+    ) -> Float[Tensor, " channels"]:
+        """Return Σ x y over the entries of each channel, for two tensors per member."""
+        pairs = zip(ones, others, self.dims, strict=True)
+        return self.by_channel([Cells.view(*each).product_sums() for each in pairs])
 
     def by_cell(
         self, values: Float[Tensor, " channels"], *, unowned: float

@@ -1,24 +1,31 @@
 """Which positions of every dimension of every value stay."""
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 
 from ramda_cli.structure.discover import ChannelGraph
 from ramda_cli.structure.labels import Layer, Mask, Value
-from ramda_cli.structure.solve import FIXED, shrinking_dim
+from ramda_cli.structure.solve import FIXED, Classes, shrinking_dim
 
 
 class KeptPositions:
     """Answers, for a set of removed channels, what is left of each value of the graph."""
 
-    def __init__(self, graph: ChannelGraph, removed: Mapping[str, Sequence[int]]) -> None:
-        self._classes = graph.classes
-        # One more entry than classes: FIXED (-1) indexes the last, which is never removed.
-        self._removed = np.zeros(graph.classes.count + 1, dtype=bool)
-        for name, channels in removed.items():
-            self._removed[graph.members[name][list(channels)]] = True
+    def __init__(self, classes: Classes, removed: Mask) -> None:
+        """Take what is removed by class; the last entry is of FIXED (-1), and is never set."""
+        self._classes = classes
+        self._removed = removed
         self._cache: dict[int, tuple[Mask | None, ...]] = {}
+
+    @classmethod
+    def of_channels(cls, graph: ChannelGraph, removed: Mapping[str, Sequence[int]]) -> Self:
+        """Take what is removed by group name."""
+        gone = np.zeros(graph.classes.count + 1, dtype=bool)
+        for name, channels in removed.items():
+            gone[graph.members[name][list(channels)]] = True
+        return cls(graph.classes, gone)
 
     def masks(self, value: Value) -> tuple[Mask | None, ...]:
         """Return for each dimension which positions stay; None where all do."""

@@ -1,17 +1,12 @@
-"""Sizes that live in Python attributes: which module keeps which, and how it follows the weights.
+"""Setting the sizes that live in Python attributes, so that a model runs in its own class.
 
-A model can be shrunk in its own class only where every size its code reads is known here. The
-table is by class, never by value: two attributes of equal value can mean different things. What
-the table yields is always compared with the original before it is used.
+What the table of sizes yields is always compared with the original before it is used.
 """
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
 import torch
-from timm.layers import Attention
 from torch import Tensor, nn
 
 from ramda_cli.errors import FileFormatError
@@ -19,36 +14,10 @@ from ramda_cli.structure.support import named_tensors
 from ramda_cli.structure.trace import operator_name
 from ramda_cli.surgery.operators import CONV_GROUPS
 from ramda_cli.surgery.program import GraphModel, Reference
+from ramda_cli.surgery.sizes import Size, attributes_of, sizes_of
 
-Patches = dict[str, dict[str, int]]
+Patches = dict[str, dict[str, Size]]
 """Module path to attribute to its new value."""
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """The size attributes of a class, computed from a module whose tensors are already smaller."""
-
-    kind: type[nn.Module]
-    attributes: tuple[str, ...]
-    compute: Callable[[Any], tuple[int, ...]]
-
-
-def _attention(module: Any) -> tuple[int, ...]:
-    heads = module.proj.weight.shape[1] // module.head_dim
-    return heads, heads * module.head_dim
-
-
-_TABLE = (
-    _Sizes(nn.Linear, ("out_features", "in_features"), lambda m: tuple(m.weight.shape)),
-    _Sizes(
-        nn.modules.batchnorm._NormBase,
-        ("num_features",),
-        lambda m: (m.num_features if m.weight is None else m.weight.shape[0],),
-    ),
-    _Sizes(nn.Embedding, ("embedding_dim",), lambda m: (m.weight.shape[1],)),
-    _Sizes(Attention, ("num_heads", "attn_dim"), _attention),
-)
-_CONV_ATTRIBUTES = ("in_channels", "out_channels", "groups")
 
 
 def resize_module_(module: nn.Module, smaller: GraphModel, aliases: Mapping[str, str]) -> Patches:
@@ -72,15 +41,15 @@ def resize_module_(module: nn.Module, smaller: GraphModel, aliases: Mapping[str,
     patches: Patches = {}
     groups = _conv_groups(smaller)
     for path, child in module.named_modules():
-        sizes = _new_sizes(path, child, groups)
-        changed = {key: size for key, size in sizes.items() if getattr(child, key) != size}
+        sizes = sizes_of(path, child, groups)
+        changed = {key: size for key, size in sizes.items() if _get(child, key) != size}
         if changed:
             patches[path] = changed
     apply_patches_(module, patches)
     return patches
 
 
-def apply_patches_(module: nn.Module, patches: Mapping[str, Mapping[str, int]]) -> None:
+def apply_patches_(module: nn.Module, patches: Mapping[str, Mapping[str, Size]]) -> None:
     """Set size attributes, in place.
 
     Raises:
@@ -90,12 +59,34 @@ def apply_patches_(module: nn.Module, patches: Mapping[str, Mapping[str, int]]) 
     for path, attributes in patches.items():
         child = modules.get(path)
         for name, size in attributes.items():
-            if child is None or name not in _allowed(child) or type(size) is not int or size < 1:
+            if child is None or name not in attributes_of(child) or not _is_size(size):
                 raise FileFormatError(
                     f"the plan sets {path}.{name} to {size!r}, which is not a size it may change",
                     hint="the file is damaged or was not written by ramda",
                 )
-            setattr(child, name, size)
+            _set(child, name, size)
+
+
+def _is_size(value: object) -> bool:
+    sizes = value if isinstance(value, list) and value else [value]
+    return all(type(size) is int and size >= 1 for size in sizes)
+
+
+def _get(module: nn.Module, name: str) -> object:
+    owner, _, leaf = name.rpartition(".")
+    value = getattr(getattr(module, owner) if owner else module, leaf)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _set(module: nn.Module, name: str, size: Size) -> None:
+    owner, _, leaf = name.rpartition(".")
+    target: object = module
+    if owner:
+        # The model's modules share one configuration; this one gets its own.
+        target = copy.copy(getattr(module, owner))
+        setattr(module, owner, target)
+    is_tuple = isinstance(getattr(target, leaf), tuple)
+    setattr(target, leaf, tuple(size) if is_tuple and isinstance(size, list) else size)
 
 
 def set_tensor_(module: nn.Module, name: str, tensor: Tensor) -> None:
@@ -111,24 +102,6 @@ def set_tensor_(module: nn.Module, name: str, tensor: Tensor) -> None:
         )
     else:
         owner._buffers[leaf] = tensor.detach()
-
-
-def _new_sizes(path: str, module: nn.Module, groups: Mapping[str, int]) -> dict[str, int]:
-    if isinstance(module, nn.modules.conv._ConvNd):
-        conv_groups = groups.get(f"{path}.weight" if path else "weight", module.groups)
-        one, other = module.weight.shape[:2]
-        sizes = (one, other * conv_groups) if module.transposed else (other * conv_groups, one)
-        return dict(zip(_CONV_ATTRIBUTES, (*sizes, conv_groups), strict=True))
-    for entry in _TABLE:
-        if isinstance(module, entry.kind):
-            return dict(zip(entry.attributes, entry.compute(module), strict=True))
-    return {}
-
-
-def _allowed(module: nn.Module) -> tuple[str, ...]:
-    if isinstance(module, nn.modules.conv._ConvNd):
-        return _CONV_ATTRIBUTES
-    return next((e.attributes for e in _TABLE if isinstance(module, e.kind)), ())
 
 
 def _conv_groups(smaller: GraphModel) -> dict[str, int]:

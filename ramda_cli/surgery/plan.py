@@ -27,6 +27,7 @@ class RemovalPlan:
         layout: `native` when the smaller model is the original's own class with other sizes,
             `graph` when it runs the rewritten graph.
         patches: size attributes that a native model needs.
+        submodules: paths at which a native model runs a graph instead of its own class.
         source: how to build the dense model; None when it is not known.
         program: the smaller model as a graph, whatever the layout.
         constants: tensors of the program that the native model does not hold.
@@ -42,6 +43,7 @@ class RemovalPlan:
     program: GraphProgram = field(repr=False)
     constants: Mapping[str, Tensor] = field(repr=False, default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    submodules: Mapping[str, GraphProgram] = field(repr=False, default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return what the file records of the removal."""

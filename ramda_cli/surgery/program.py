@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 
@@ -54,8 +55,8 @@ class GraphProgram:
 class GraphModel(nn.Module):
     """A module that runs a `GraphProgram`.
 
-    It computes what the model computed in evaluation mode: BatchNorm uses its stored statistics
-    and dropout is gone, in training mode too. Parameters keep their qualified names.
+    It computes what the model computed in evaluation mode. In training mode BatchNorm uses the
+    batch and updates its statistics, as ever; dropout is gone. Parameters keep their names.
 
     Args:
         program: what to run.
@@ -92,14 +93,31 @@ class GraphModel(nn.Module):
         results: dict[str, Any] = dict(zip(program.inputs, inputs, strict=True))
         for name, qualified in program.tensors.items():
             results[name] = self._tensor(qualified)
-        placement = _Placement(results[program.inputs[0]], self._floating_dtype())
+        device = _device_of(inputs)
         for operation, finished in zip(program.operations, self._last_uses, strict=True):
-            args = _resolve(operation.args, results, placement)
-            kwargs = _resolve(operation.kwargs, results, placement)
-            results[operation.name] = operation.target(*args, **kwargs)
+            args = _resolve(operation.args, results, device)
+            kwargs = _resolve(operation.kwargs, results, device)
+            target = _batch_norm_training if self._trains(operation) else operation.target
+            results[operation.name] = target(*args, **kwargs)
             for name in finished:
                 del results[name]
-        return _resolve(program.output, results, placement)
+        return _resolve(program.output, results, device)
+
+    def share_tensors_(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take these tensors for those of the same names, in place."""
+        for name, tensor in tensors.items():
+            path, _, leaf = name.rpartition(".")
+            owner = self.get_submodule(path) if self._has(path) else None
+            if owner is not None and leaf in owner._parameters:
+                owner._parameters[leaf] = cast(nn.Parameter, tensor)
+            elif owner is not None and leaf in owner._buffers:
+                owner._buffers[leaf] = tensor
+
+    def _has(self, path: str) -> bool:
+        return not path or path in dict(self.named_modules())
+
+    def _trains(self, operation: Operation) -> bool:
+        return self.training and operation.target is _BATCH_NORM
 
     def _owner(self, qualified: str) -> tuple[nn.Module, str]:
         path, _, leaf = qualified.rpartition(".")
@@ -114,24 +132,20 @@ class GraphModel(nn.Module):
         path, _, leaf = qualified.rpartition(".")
         return getattr(self.get_submodule(path), leaf)
 
-    def _floating_dtype(self) -> torch.dtype:
-        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.float32)
+
+_BATCH_NORM = torch.ops.aten._native_batch_norm_legit_no_training.default
 
 
-@dataclass(frozen=True)
-class _Placement:
-    """Where a call runs: factories made for one device and dtype follow the input's."""
+def _batch_norm_training(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, variance: Tensor,
+    momentum: float, eps: float,
+) -> tuple[Tensor]:  # fmt: skip
+    """Normalise by the batch, and update the statistics."""
+    return (F.batch_norm(x, mean, variance, weight, bias, True, momentum, eps),)
 
-    example: Any
-    dtype: torch.dtype
 
-    def device(self, exported: torch.device) -> torch.device:
-        return self.example.device if isinstance(self.example, Tensor) else exported
-
-    def floating(self, exported: torch.dtype) -> torch.dtype:
-        # A float64 copy exists to be compared exactly: a cast to float32 would undo it.
-        widen = self.dtype == torch.float64 and exported == torch.float32
-        return torch.float64 if widen else exported
+def _device_of(inputs: Sequence[Any]) -> torch.device | None:
+    return next((one.device for one in inputs if isinstance(one, Tensor)), None)
 
 
 def operation_of(node: fx.Node) -> Operation:
@@ -166,18 +180,15 @@ def references(argument: Any) -> list[str]:
     return []
 
 
-def _resolve(argument: Any, results: Mapping[str, Any], placement: _Placement) -> Any:
+def _resolve(argument: Any, results: Mapping[str, Any], device: torch.device | None) -> Any:
+    """Replace references by results; what was made on the device of the export follows `device`."""
     if isinstance(argument, Reference):
         return results[argument.name]
     if isinstance(argument, (list, tuple)):
-        return type(argument)(_resolve(item, results, placement) for item in argument)
+        return type(argument)(_resolve(item, results, device) for item in argument)
     if isinstance(argument, Mapping):
-        return {key: _resolve(item, results, placement) for key, item in argument.items()}
-    if isinstance(argument, torch.device):
-        return placement.device(argument)
-    if isinstance(argument, torch.dtype):
-        return placement.floating(argument)
-    return argument
+        return {key: _resolve(item, results, device) for key, item in argument.items()}
+    return device if isinstance(argument, torch.device) and device is not None else argument
 
 
 def _last_uses(program: GraphProgram) -> tuple[tuple[str, ...], ...]:

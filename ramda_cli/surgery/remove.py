@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,20 @@ from ramda_cli.models.sources import infer_source
 from ramda_cli.structure import Structure, Support
 from ramda_cli.structure.discover import ChannelGraph
 from ramda_cli.structure.export import evaluation_mode
+from ramda_cli.structure.float64 import float64_throughout
 from ramda_cli.structure.support import named_tensors
 from ramda_cli.surgery.kept import KeptPositions
 from ramda_cli.surgery.patches import Patches, resize_module_
 from ramda_cli.surgery.plan import Ranges, RemovalPlan, to_ranges
-from ramda_cli.surgery.program import GraphModel
-from ramda_cli.surgery.rewrite import rewrite
+from ramda_cli.surgery.program import GraphModel, GraphProgram
+from ramda_cli.surgery.rewrite import rewrite_program
+from ramda_cli.surgery.submodules import Masks, failing_module, replace_submodules_
 
 _TOLERANCE = 1e-9
 """Relative, in float64: the same as the proof's."""
+
+_MOST_CLASSES = 16
+"""Classes of submodules that may run as graphs; with more, the whole model does."""
 
 
 @torch.no_grad()
@@ -35,9 +41,9 @@ def remove(
 ) -> tuple[nn.Module, RemovalPlan]:
     """Return a copy of the model without its zero channels, and the plan that says what went.
 
-    The model's own class is kept where all sizes that its code reads are known: its outputs on the
-    example inputs must then equal the original's in float64. Otherwise the smaller model runs the
-    rewritten graph, which computes what the model computed in evaluation mode.
+    The model's own class is kept where all sizes that its code reads are known, and a submodule
+    with other sizes runs a graph of its own: the outputs on the example inputs must then equal the
+    original's in float64. Otherwise the smaller model runs the rewritten graph of the whole.
 
     Args:
         model: left as it is.
@@ -52,58 +58,97 @@ def remove(
     if structure.graph is None:
         raise ValueError("remove needs the structure of discover(), not single-tensor groups")
     graph = structure.graph
-    rewritten = rewrite(model, graph, support.removable)
-    native, patches = _native(model, graph, rewritten)
-    held = {} if native is None else dict(native.state_dict(keep_vars=True))
+    kept = KeptPositions.of_channels(graph, support.removable)
+    rewritten = rewrite_program(model, graph.trace, kept)
+    native = _native(model, graph, kept, rewritten)
+    held = {} if native is None else dict(native.module.state_dict(keep_vars=True))
     tensors = {**dict(rewritten.named_parameters()), **dict(rewritten.named_buffers())}
     plan = RemovalPlan(
         removed=support.removable,
         channels={group.name: group.channels for group in structure.groups},
-        kept=_kept_ranges(graph, support),
+        kept=_kept_ranges(graph, kept),
         layout="graph" if native is None else "native",
-        patches=patches,
+        patches={} if native is None else native.patches,
         source=source or (None if native is None else infer_source(model)),
         program=rewritten.program,
         constants={name: t for name, t in tensors.items() if name not in held},
         aliases=graph.trace.aliases,
+        submodules={} if native is None else native.submodules,
     )
     if native is not None:
-        return native, plan
+        return native.module, plan
     return rewritten.train(model.training), plan
 
 
+@dataclass(frozen=True, eq=False)
+class _Native:
+    """The model's own class with smaller tensors, and what it took."""
+
+    module: nn.Module
+    patches: Patches
+    submodules: dict[str, GraphProgram]
+
+
 def _native(
-    model: nn.Module, graph: ChannelGraph, rewritten: GraphModel
-) -> tuple[nn.Module | None, Patches]:
+    model: nn.Module, graph: ChannelGraph, kept: KeptPositions, rewritten: GraphModel
+) -> _Native | None:
     """Shrink a copy in its own class, or return None where that does not compute the same."""
     shared = {id(tensor): tensor for tensor in named_tensors(model).values()}
     native = copy.deepcopy(model, shared)
     patches = resize_module_(native, rewritten, graph.trace.aliases)
-    args, kwargs = graph.trace.program.example_inputs
+    given = graph.trace.program.example_inputs
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    args, kwargs = pytree.tree_map(lambda leaf: _widen(leaf, device), (args, dict(kwargs)))
-    expected = _run_wide(model, args, kwargs)
-    try:
-        actual = _run_wide(native, args, kwargs)
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError):
-        # Some size in its code is not in the table.
-        return None, {}
-    return (native, patches) if _equal(expected, actual) else (None, {})
+    args, kwargs = pytree.tree_map(lambda leaf: _move(leaf, device), (given[0], dict(given[1])))
+    wide_args, wide_kwargs = pytree.tree_map(_widen, (args, kwargs))
+
+    def run_wide(module: nn.Module) -> list[Tensor]:
+        return _outputs(module, wide_args, wide_kwargs)
+
+    submodules: dict[str, GraphProgram] = {}
+    masks = _masks(graph, kept)
+    for _ in range(_MOST_CLASSES):
+        failure = failing_module(_in_float64(native), run_wide)
+        if failure is None:
+            break
+        replaced = replace_submodules_(
+            native, model, failure, masks, lambda module: module(*args, **kwargs)
+        )
+        if not replaced:
+            return None
+        submodules |= replaced
+    else:
+        return None
+    if not _equal(run_wide(_in_float64(model)), run_wide(_in_float64(native))):
+        return None
+    patches = {p: a for p, a in patches.items() if not any(_inside(p, q) for q in submodules)}
+    submodules = {
+        p: program for p, program in submodules.items()
+        if not any(p != q and _inside(p, q) for q in submodules)
+    }  # fmt: skip
+    return _Native(native, patches, submodules)
 
 
-def _run_wide(model: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> list[Tensor]:
+def _inside(path: str, other: str) -> bool:
+    return path == other or path.startswith(f"{other}.")
+
+
+def _in_float64(model: nn.Module) -> nn.Module:
     is_wide = all(t.dtype == torch.float64 for t in model.parameters())
-    wide = model if is_wide else copy.deepcopy(model).double()
-    with evaluation_mode(wide):
+    return model if is_wide else copy.deepcopy(model).double()
+
+
+def _outputs(wide: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> list[Tensor]:
+    with evaluation_mode(wide), float64_throughout():
         outputs = wide(*args, **kwargs)
     return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
 
 
-def _widen(leaf: Any, device: torch.device) -> Any:
-    if not isinstance(leaf, Tensor):
-        return leaf
-    moved = leaf.to(device)
-    return moved.double() if moved.is_floating_point() else moved
+def _move(leaf: Any, device: torch.device) -> Any:
+    return leaf.to(device) if isinstance(leaf, Tensor) else leaf
+
+
+def _widen(leaf: Any) -> Any:
+    return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
 
 def _equal(expected: list[Tensor], actual: list[Tensor]) -> bool:
@@ -119,8 +164,14 @@ def _close(one: Tensor, other: Tensor) -> bool:
     return bool((one - other).abs().max() <= _TOLERANCE * one.abs().max().clamp_min(1.0))
 
 
-def _kept_ranges(graph: ChannelGraph, support: Support) -> dict[str, dict[int, Ranges]]:
-    kept = KeptPositions(graph, support.removable)
+def _masks(graph: ChannelGraph, kept: KeptPositions) -> dict[str, Masks]:
+    """Return the kept positions of each tensor that shrinks, under every name it has."""
+    masks = {name: kept.masks(value) for name, value in graph.trace.parameters.items()}
+    masks |= {name: masks[first] for name, first in graph.trace.aliases.items()}
+    return {name: each for name, each in masks.items() if any(m is not None for m in each)}
+
+
+def _kept_ranges(graph: ChannelGraph, kept: KeptPositions) -> dict[str, dict[int, Ranges]]:
     ranges: dict[str, dict[int, Ranges]] = {}
     for name, value in graph.trace.parameters.items():
         dims = {

@@ -1,18 +1,18 @@
 """Rewrite the exported graph for fewer channels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
-from ramda_cli.structure.discover import ChannelGraph
 from ramda_cli.structure.labels import Mask
 from ramda_cli.structure.support import named_tensors
-from ramda_cli.structure.trace import arguments, operator_name
+from ramda_cli.structure.trace import Trace, arguments, operator_name
 from ramda_cli.surgery.context import RewriteContext
 from ramda_cli.surgery.kept import KeptPositions
 from ramda_cli.surgery.operators import REWRITES
@@ -26,25 +26,23 @@ from ramda_cli.surgery.program import (
 )
 
 
-def rewrite(
-    model: nn.Module, graph: ChannelGraph, removed: Mapping[str, Sequence[int]]
-) -> GraphModel:
-    """Return a module that computes the model's function with these channels gone.
+def rewrite_program(model: nn.Module, traced: Trace, kept: KeptPositions) -> GraphModel:
+    """Return a module that computes what a program computes, with only the kept positions.
 
     Args:
         model: whose parameters and buffers are sliced; it is left as it is.
-        graph: of the structure that was discovered on it.
-        removed: channels by group name.
+        traced: the program that was exported from it.
+        kept: what stays.
     """
-    context = RewriteContext(graph.trace.values, KeptPositions(graph, removed))
-    for node in graph.trace.program.graph.nodes:
+    context = RewriteContext(traced.values, kept)
+    for node in traced.program.graph.nodes:
         if node.op == "call_function" and node.meta.get("val") is not None:
             rewriting = REWRITES.get(operator_name(node.target))
             context.operations.append(
                 operation_of(node) if rewriting is None else rewriting(context, node)
             )
-    program = _program(graph, context)
-    return _with_tensors(program, model, graph, context)
+    program = _program(traced, context)
+    return _with_tensors(program, model, traced, context)
 
 
 def slice_tensor(tensor: Tensor, masks: Sequence[Mask | None]) -> Tensor:
@@ -57,9 +55,9 @@ def slice_tensor(tensor: Tensor, masks: Sequence[Mask | None]) -> Tensor:
     return kept.contiguous()
 
 
-def _program(graph: ChannelGraph, context: RewriteContext) -> GraphProgram:
+def _program(traced: Trace, context: RewriteContext) -> GraphProgram:
     """Return the new graph without what its output does not need."""
-    exported = graph.trace.program
+    exported = traced.program
     inputs: list[str] = []
     tensors = {name: name for name in context.constants}
     for spec in exported.graph_signature.input_specs:
@@ -68,8 +66,8 @@ def _program(graph: ChannelGraph, context: RewriteContext) -> GraphProgram:
             if name is not None:
                 inputs.append(name)
         elif name is not None and spec.target is not None:
-            tensors[name] = graph.trace.aliases.get(spec.target, spec.target)
-    output = _output(graph)
+            tensors[name] = traced.aliases.get(spec.target, spec.target)
+    output = _output(exported)
     operations = drop_unused(context.operations, output)
     used = {name for o in operations for name in references([o.args, dict(o.kwargs)])}
     used |= set(references(output))
@@ -78,8 +76,7 @@ def _program(graph: ChannelGraph, context: RewriteContext) -> GraphProgram:
     return GraphProgram(tuple(inputs), tensors, operations, output, keywords)
 
 
-def _output(graph: ChannelGraph) -> Any:
-    exported = graph.trace.program
+def _output(exported: ExportedProgram) -> Any:
     node = next(n for n in exported.graph.nodes if n.op == "output")
     results = zip(exported.graph_signature.output_specs, arguments(node)[0], strict=True)
     flat = [to_references(one) for spec, one in results if spec.kind == OutputKind.USER_OUTPUT]
@@ -87,10 +84,10 @@ def _output(graph: ChannelGraph) -> Any:
 
 
 def _with_tensors(
-    program: GraphProgram, model: nn.Module, graph: ChannelGraph, context: RewriteContext
+    program: GraphProgram, model: nn.Module, traced: Trace, context: RewriteContext
 ) -> GraphModel:
     """Give the program the kept parts of the model's tensors, and its own constants."""
-    exported = graph.trace.program
+    exported = traced.program
     state = {**exported.constants, **named_tensors(model)}
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     trainable = set(exported.graph_signature.parameters)
@@ -101,7 +98,7 @@ def _with_tensors(
             buffers[target] = context.constants[target].to(device)
             continue
         tensor = state[target]
-        value = graph.trace.parameters.get(target)
+        value = traced.parameters.get(target)
         masks = () if value is None else context.kept.masks(value)
         kept = slice_tensor(tensor.detach(), masks)
         if target in trainable:

@@ -7,6 +7,7 @@ and writes), so it is computed for the set.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,16 @@ class Budget:
     count: int
     floor: npt.NDArray[np.int64]
     cost: CostModel
+
+    @cached_property
+    def saving(self) -> Scores:
+        """What each channel saves when it alone goes; never negative."""
+        saved = []
+        for group in range(self.floor.size):
+            without = self.cost.channels.copy()
+            without[group] -= 1
+            saved.append(max(0, self.dense - self.cost.measure(self.metric, without)))
+        return np.array(saved, dtype=np.float64)[self.group_of_channel]
 
     @property
     def group_of_channel(self) -> npt.NDArray[np.int64]:

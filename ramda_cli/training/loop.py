@@ -19,7 +19,7 @@ from ramda_cli.optimizers import RAMDA, Penalty
 from ramda_cli.training.batch_norm import recompute_batch_norm_
 from ramda_cli.training.budget import Budget, Mask
 from ramda_cli.training.evaluation import accuracy
-from ramda_cli.training.rules import RAMP_END, BudgetRule
+from ramda_cli.training.rules import RAMP_END, WARM_UP_END, BudgetRule
 
 _REPORT_EVERY = 10
 """Steps between readings of the loss, which make the device wait for the host."""
@@ -125,7 +125,13 @@ class _Training:
         self._freeze_step = max(1, round(config.freeze * self._steps))
         # The zero set must be down to the budget when it is frozen.
         ramp_steps = min(self._freeze_step, max(1, round(RAMP_END * self._steps)))
-        self._rule = None if budget is None else BudgetRule(budget, ramp_steps=ramp_steps)
+        self._rule = (
+            None
+            if budget is None
+            else BudgetRule(
+                budget, warm_up_steps=round(WARM_UP_END * self._steps), ramp_steps=ramp_steps
+            )
+        )
         self._frozen_zero: Mask | None = None
         self._stage_step = 0
         self._optimizer = RAMDA(

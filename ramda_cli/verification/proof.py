@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ramda_cli.structure.export import ExampleInputs, evaluation_mode, split_inputs
+from ramda_cli.structure.float64 import float64_throughout
 
 FLOAT64_TOLERANCE = 1e-9
 WORKING_TOLERANCE = 1e-4
@@ -169,7 +171,7 @@ def outputs_of(model: nn.Module, batch: ExampleInputs) -> list[Tensor]:
 
 
 def runner(model: nn.Module, dtype: torch.dtype) -> Callable[[ExampleInputs], list[Tensor]]:
-    """Return a function that runs a copy of the model in this precision."""
+    """Return a function that runs a copy of the model in this precision, float64 throughout."""
     converted = copy.deepcopy(model).to(dtype)
     device = next((p.device for p in converted.parameters()), torch.device("cpu"))
 
@@ -179,7 +181,8 @@ def runner(model: nn.Module, dtype: torch.dtype) -> Callable[[ExampleInputs], li
                 return leaf
             return leaf.to(device, dtype) if leaf.is_floating_point() else leaf.to(device)
 
-        return outputs_of(converted, pytree.tree_map(move, batch))
+        with float64_throughout() if dtype == torch.float64 else nullcontext():
+            return outputs_of(converted, pytree.tree_map(move, batch))
 
     return run
 

@@ -191,12 +191,21 @@ def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
         save(case.smaller, case.plan, tmp_path / "no" / "model.safetensors")
 
 
-def test_a_model_that_updates_in_training_is_the_same_in_evaluation(tmp_path: Path) -> None:
+def test_a_graph_trains_as_its_batch_norm_did(tmp_path: Path) -> None:
     model = nn.Sequential(Plain(), nn.Dropout(0.5))
     case = shrunk(model, torch.randn(2, 3, 8, 8))
     save(case.smaller, case.plan, tmp_path / "m.safetensors")
-    loaded = load(tmp_path / "m.safetensors").train()
-    assert torch.equal(loaded(case.example), loaded.eval()(case.example))
+    loaded = load(tmp_path / "m.safetensors")
+    assert isinstance(loaded, GraphModel)
+    before = {name: buffer.clone() for name, buffer in loaded.named_buffers()}
+    expected = loaded(case.example)
+    # BatchNorm uses the batch in training, and its statistics follow; dropout is gone.
+    assert not torch.allclose(loaded.train()(case.example), expected)
+    moved = {name for name, buffer in loaded.named_buffers() if (buffer != before[name]).any()}
+    assert {name.rpartition(".")[2] for name in moved} == {"running_mean", "running_var"}
+    for name, buffer in loaded.named_buffers():
+        buffer.copy_(before[name])
+    assert torch.equal(loaded.eval()(case.example), expected)
 
 
 def test_a_graph_takes_inputs_of_any_memory_format(tmp_path: Path) -> None:

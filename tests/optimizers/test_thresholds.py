@@ -59,6 +59,33 @@ def test_a_rule_sees_crit_size_and_scale():
     assert test.scale == pytest.approx(0.1 * (1 + 2**0.5 + 3**0.5))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_rule_can_ask_for_the_first_order_change_of_the_loss(dtype: torch.dtype):
+    named = parameters(dtype)
+    seen = []
+
+    def ask(test: ZeroTest) -> Threshold:
+        seen.append(test.change())
+        return Threshold(torch.zeros_like(test.was_zero), torch.zeros_like(test.crit))
+
+    optimizer = RAMDA(named.items(), penalized(), lr=0.1, momentum=0.5, thresholds=ask)
+    for step in range(2):
+        set_gradients(named, step)
+        # A gradient may lie in memory in another order than its parameter.
+        grad = named["conv.weight"].grad
+        named["conv.weight"].grad = grad.contiguous(memory_format=torch.channels_last)
+        before = {
+            name: optimizer.state[p].get("master", p).detach().double().clone()
+            for name, p in named.items()
+        }
+        optimizer.step()
+    gradients = {name: p.grad.double() for name, p in named.items()}
+    products = {name: before[name] * gradients[name] for name in named}
+    rows = [channel_values(products, each, i) for each in groups() for i in range(each.channels)]
+    expected = torch.stack([row.sum() for row in rows])
+    torch.testing.assert_close(seen[-1].double(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_unshrunk_survivors_take_the_closed_form():
     named, free = parameters(), parameters()
     optimizer = RAMDA(named.items(), penalized(), lr=0.1, momentum=1.0, thresholds=Quantile(0))
@@ -98,7 +125,8 @@ def test_an_idle_channel_is_never_chosen():
 
 def test_fixed_weights_are_the_solutions_own_zero_set():
     crit = torch.tensor([1.0, 2.0, 3.0])
-    test = ZeroTest(crit, torch.tensor([4.0, 9.0, 16.0]), crit < 0, scale=2.0)
+    sizes = torch.tensor([4.0, 9.0, 16.0])
+    test = ZeroTest(crit, sizes, crit < 0, scale=2.0, change=lambda: crit)
     threshold = FixedWeights(torch.tensor([1.0, 1.0, 0.5]))(test)
     assert threshold.zero.tolist() == [True, True, False]
     assert threshold.shrinkage.tolist() == [4.0, 6.0, 4.0]

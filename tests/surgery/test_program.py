@@ -3,6 +3,7 @@ import operator
 import pytest
 import torch
 
+from ramda_cli.structure.float64 import float64_throughout
 from ramda_cli.surgery import GraphModel, GraphProgram
 from ramda_cli.surgery.program import Operation, Reference, drop_unused, references
 
@@ -88,7 +89,8 @@ def test_a_float64_copy_computes_in_float64() -> None:
     )
     small = model(operations=operations, output=Reference("sum"))
     assert small(torch.ones(2)).dtype == torch.float32
-    wide = small.double()(torch.ones(2, dtype=torch.float64))
+    with float64_throughout():
+        wide = small.double()(torch.ones(2, dtype=torch.float64))
     assert wide.dtype == torch.float64
     assert wide[0].item() == 1 + 1 / 3
 

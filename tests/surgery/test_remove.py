@@ -136,7 +136,7 @@ def test_kept_positions_are_the_complement_of_the_removed() -> None:
     net = mlp()
     graph = discover(net, X).graph
     assert graph is not None
-    kept = KeptPositions(graph, {"a": [1, 3]})
+    kept = KeptPositions.of_channels(graph, {"a": [1, 3]})
     weight = graph.trace.parameters["a.weight"]
     rows, columns = kept.masks(weight)
     assert rows is not None

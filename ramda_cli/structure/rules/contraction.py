@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ramda_cli.structure.labels import Couplings, Value
-from ramda_cli.structure.primitives import contract, join
+from ramda_cli.structure.primitives import contract, join, mix_value
 from ramda_cli.structure.rules.registry import Output, rule
 
 _BATCH = "abcdefgh"
@@ -37,6 +37,23 @@ def addmm(
 ) -> Value:
     """Multiply matrices and add."""
     return join(couplings, [matmul(couplings, output, x, other), bias], "drop")
+
+
+@rule("_grouped_mm")
+def grouped_mm(
+    couplings: Couplings, output: Output, x: Value, weights: Value, ends: Value | None = None,
+    bias: Value | None = None, *_: Any, **__: Any,
+) -> Value:  # fmt: skip
+    """Multiply runs of rows by a matrix each, as mixtures of experts do: (s, k) by (e, k, n).
+
+    Which rows meet which matrix is decided by the input, so the experts stay; a position along k
+    or n is one channel of all experts.
+    """
+    if (x.ndim, weights.ndim) != (2, 3) or bias is not None:
+        raise NotImplementedError("a grouped product of other shapes, or with a bias")
+    chosen = mix_value(couplings, weights, [0], "experts, which the router picks by their number")
+    matrix = chosen.moved(weights.shape[1:], lambda labels: labels[0])
+    return contract(couplings, [(x, "sk"), (matrix, "kn")], "sn", "a grouped product")
 
 
 @rule("einsum")
