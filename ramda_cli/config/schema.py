@@ -114,7 +114,7 @@ class TrainingConfig(_Section):
     eps: Annotated[float, Field(gt=0.0)] = 1e-6
     weight: Annotated[float, Field(ge=0.0)] | None = None
     milestones: Epochs = ()
-    freeze: Share = 0.4
+    freeze: Share = 0.15
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     clip_norm: Annotated[float, Field(gt=0.0)] | None = None
     precision: Precision = "fp32"

@@ -167,7 +167,7 @@ def _place(module: nn.Module, key: str, tensor: Tensor, shared: dict[int, nn.Par
     leaf = key.rpartition(".")[2]
     if leaf in owner._parameters:
         parameter = shared.setdefault(id(tensor), nn.Parameter(tensor, tensor.is_floating_point()))
-        owner._parameters[leaf] = parameter
+        set_tensor_(module, key, parameter)
     else:
         set_tensor_(module, key, tensor)
 

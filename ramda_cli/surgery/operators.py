@@ -169,6 +169,13 @@ def _channel_shuffle(context: RewriteContext, node: fx.Node) -> Operation:
     return _select_positions(context, node, x, 1, mask, shuffled(mask.size, groups))
 
 
+def _grouped_mm(context: RewriteContext, node: fx.Node) -> Operation:
+    """Take torch's own operator for the one that transformers defines."""
+    x, weight, ends = arguments(node)
+    args = (to_references(x), to_references(weight), to_references(ends))
+    return Operation(node.name, _aten._grouped_mm.default, args)
+
+
 def _symbolic_size(context: RewriteContext, node: fx.Node) -> Operation:
     """Give back the dense size: the sizes that depend on it are scaled where they are used."""
     x, dim = arguments(node)
@@ -198,4 +205,5 @@ REWRITES: dict[str, Rewriting] = {
     "index": _index,
     "index_select": _index_select,
     "sym_size": _symbolic_size,
+    "transformers::grouped_mm_fallback": _grouped_mm,
 }  # fmt: skip

@@ -95,11 +95,15 @@ def set_tensor_(module: nn.Module, name: str, tensor: Tensor) -> None:
     owner = module.get_submodule(path)
     if leaf in owner._parameters:
         # A parameter is taken as it is, so that tied ones stay one object.
-        owner._parameters[leaf] = (
+        parameter = (
             tensor
             if isinstance(tensor, nn.Parameter)
             else nn.Parameter(tensor.detach(), tensor.requires_grad)
         )
+        if isinstance(owner, nn.RNNBase):
+            setattr(owner, leaf, parameter)  # it keeps a list of its weights
+        else:
+            owner._parameters[leaf] = parameter
     else:
         owner._buffers[leaf] = tensor.detach()
 

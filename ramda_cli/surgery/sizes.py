@@ -97,6 +97,10 @@ def _phi3_pairs(module: Any) -> int:
 
 _SIZES: dict[str, dict[str, Callable[[Any], Size]]] = {
     "torch.nn.modules.linear.Linear": {"out_features": _rows(""), "in_features": _columns("")},
+    "torch.nn.modules.rnn.LSTM": {
+        "hidden_size": lambda module: module.weight_hh_l0.shape[1],
+        "input_size": lambda module: module.weight_ih_l0.shape[1],
+    },
     "torch.nn.modules.batchnorm._NormBase": {"num_features": _norm_features},
     "torch.nn.modules.sparse.Embedding": {"embedding_dim": _columns("")},
     "timm.layers.attention.Attention": {

@@ -124,7 +124,7 @@ FAMILIES: dict[str, Family] = {
     "swin_transformer": Family("swin_tiny_patch4_window7_224", 64, {"img_size": 64}),
     "swin_transformer_v2": Family("swinv2_tiny_window8_256", 64, {"img_size": 64}),
     "swin_transformer_v2_cr": Family("swinv2_cr_tiny_224", 64, {"img_size": 64}),
-    "tiny_vit": Family("tiny_vit_5m_224", 64),
+    "tiny_vit": Family("tiny_vit_5m_224", 64, {"num_classes": 1000}),
     "tnt": Family("tnt_s_legacy_patch16_224", 64, {"img_size": 64}),
     "tresnet": Family("tresnet_m", 64),
     "twins": Family("twins_svt_small", 64),

@@ -14,6 +14,7 @@ from ramda_cli.structure.rules import (  # noqa: F401  (importing registers the 
     normalization,
     padding,
     pointwise,
+    recurrent,
     reduction,
     shape,
     spatial,

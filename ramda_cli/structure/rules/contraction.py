@@ -39,7 +39,7 @@ def addmm(
     return join(couplings, [matmul(couplings, output, x, other), bias], "drop")
 
 
-@rule("_grouped_mm")
+@rule("_grouped_mm", "transformers::grouped_mm_fallback")
 def grouped_mm(
     couplings: Couplings, output: Output, x: Value, weights: Value, ends: Value | None = None,
     bias: Value | None = None, *_: Any, **__: Any,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ramda_cli.structure.labels import Couplings, Layer, Value, trim
-from ramda_cli.structure.primitives import mix, mix_value, reshape
+from ramda_cli.structure.primitives import join, mix, mix_value, reshape
 from ramda_cli.structure.rules.registry import Output, rule, unlabelled
 
 
@@ -63,8 +63,20 @@ def index_select(couplings: Couplings, output: Output, x: Value, dim: int, indic
 def gather(
     couplings: Couplings, output: Output, x: Value, dim: int, indices: Value, *_: Any, **__: Any
 ) -> Value:
-    """Gather at positions that depend on the input."""
-    return unlabelled(couplings, output, x, indices, why="gathered")[0]
+    """Pick along one dimension, at positions of its own for every element of the others.
+
+    Dimensions that both have whole meet element by element; the others are mixed.
+    """
+    axis = dim % x.ndim
+    meet = [d for d in range(x.ndim) if d != axis and x.shape[d] == indices.shape[d]]
+    other = [d for d in range(x.ndim) if d not in meet]
+    sides = []
+    for value in (x, indices):
+        mixed = mix_value(couplings, value, other, "gathered")
+        shape = [size if d in meet else 1 for d, size in enumerate(value.shape)]
+        sides.append(Value(tuple(shape), mixed.layers, held=mixed.held_outside(other)))
+    joined = join(couplings, sides, "drop")
+    return couplings.value(output.shape, joined.layers, held=joined.held)
 
 
 @rule("pixel_shuffle")

@@ -43,13 +43,15 @@ def batch_norm_inference(
 
 @rule("batch_norm", "instance_norm", "native_batch_norm", "_native_batch_norm_legit")
 def batch_norm(
-    couplings: Couplings, output: Output, x: Value, weight: Value | None = None,
-    bias: Value | None = None, mean: Value | None = None, variance: Value | None = None, *_: Any,
+    couplings: Couplings, output: Output, x: Value, *settings: Any
 ) -> list[Value]:  # fmt: skip
-    """Normalise each channel by its own statistics."""
+    """Normalise each channel by its own statistics; weight standardisation does it to weights.
+
+    Of the settings, up to four vectors have an entry per channel: weight, bias, mean, variance.
+    """
     other = [d for d in range(x.ndim) if d != 1]
     mixed = mix_value(couplings, x, other, "normalised over")
-    y = per_channel(couplings, mixed, [weight, bias, mean, variance])
+    y = per_channel(couplings, mixed, [v for v in settings if isinstance(v, Value)])
     return _with_statistics(output, _forget_zeros(y))
 
 
