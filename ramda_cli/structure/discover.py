@@ -23,12 +23,14 @@ class ChannelGraph:
         classes: the class of every label.
         members: for each group, the class of each of its channels.
         extents: sets of classes, smallest first, of which one must stay, lest a value be empty.
+        aligned: classes along dimensions whose sizes must stay multiples of a number.
     """
 
     trace: Trace
     classes: Classes
     members: dict[str, Array]
     extents: tuple[Array, ...]
+    aligned: tuple[tuple[Array, int], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,5 +88,6 @@ def discover_channels(program: ExportedProgram, *, keep: Sequence[str] = ()) -> 
     traced = trace(program)
     classes = solve(traced)
     found = group_channels(traced, classes, tuple(keep))
-    graph = ChannelGraph(traced, classes, found.members, found.extents)
+    aligned = tuple((classes.of(labels), multiple) for labels, multiple in traced.couplings.aligned)
+    graph = ChannelGraph(traced, classes, found.members, found.extents, aligned)
     return Structure(found.groups, found.fixed, graph)

@@ -5,7 +5,7 @@ weights. Two models that agree to 1e-16 before such a cast may differ by 1e-7 af
 hide whether they compute the same function.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,20 +32,27 @@ def float64_throughout() -> Iterator[None]:
 class _Widening(TorchDispatchMode):
     def __torch_dispatch__(
         self,
-        func: Callable[..., Any],
+        func: torch._ops.OpOverload,
         types: Sequence[type],
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is torch.ops.aten.view.dtype:  # reads the bits of one type as another
             return func(*args, **(kwargs or {}))
-        args, kwargs = pytree.tree_map(_widened, (args, kwargs or {}))
+        widened = _widened_setting if func._schema.is_mutable else _widened
+        args, kwargs = pytree.tree_map(widened, (args, kwargs or {}))
         if func is torch.ops.aten._grouped_mm.default:  # torch has no kernel for float64
             return _grouped_mm(*args, **kwargs)
         return func(*args, **kwargs)
 
 
 def _widened(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return argument.double() if argument.dtype in _NARROW else argument
+    return _widened_setting(argument)
+
+
+def _widened_setting(argument: Any) -> Any:
     narrow = isinstance(argument, torch.dtype) and argument in _NARROW
     return torch.float64 if narrow else argument
 

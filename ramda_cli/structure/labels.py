@@ -124,6 +124,7 @@ class Couplings:
         fixes: labels that must stay, with reasons.
         consumptions: labels that a contraction with weights sums over, with the slots whose zero
             entries make their contribution zero.
+        aligned: labels along a dimension whose size must stay a multiple of a number.
     """
 
     def __init__(self) -> None:
@@ -131,6 +132,7 @@ class Couplings:
         self.edges: list[tuple[Array, Array]] = []
         self.fixes: list[Fix] = []
         self.consumptions: list[tuple[Array, tuple[Slot, ...]]] = []
+        self.aligned: list[tuple[Array, int]] = []
         self._operator = ""
         self._node = ""
 
@@ -203,6 +205,12 @@ class Couplings:
             self.consumptions.append((labels[labels >= 0], layer.origin))
         else:
             self.fix(layer.labels, "multiplied and summed by something that is not a plain weight")
+
+    def align(self, value: Value, dim: int, multiple: int) -> None:
+        """Keep the size of a dimension a multiple of a number, if it is one."""
+        layer = next((layer for layer in value.layers if dim in layer.support), None)
+        if layer is not None and value.shape[dim] % multiple == 0:
+            self.aligned.append((layer.labels.ravel(), multiple))
 
     def value(
         self,

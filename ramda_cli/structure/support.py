@@ -18,7 +18,8 @@ class Support:
 
     Attributes:
         removable: for each group with zero channels, which, in ascending order.
-        held: zero channels that stay so that no tensor becomes empty.
+        held: zero channels that stay so that no tensor becomes empty, or of a size that an
+            operator does not take.
     """
 
     removable: dict[str, list[int]]
@@ -57,11 +58,11 @@ def identify(model: nn.Module, structure: Structure) -> Support:
     """Find the channels whose penalized entries are all exactly zero.
 
     At least one position stays along every dimension of every value in the model: where all are
-    zero, one channel is held back.
+    zero, one channel is held back. So are a few where an operator takes only certain sizes.
     """
     tensors = named_tensors(model)
     zeros = {group.name: _zero_channels(group, tensors) for group in structure.groups}
-    held = _hold_one_position(structure, zeros)
+    held = _hold_back(structure, zeros)
     removable = {name: np.flatnonzero(zero).tolist() for name, zero in zeros.items() if zero.any()}
     return Support(removable, held)
 
@@ -87,8 +88,8 @@ def _zero_in(part: ParameterSlice, tensor: Tensor) -> Mask:
     return np.logical_and.reduce(by_position[part.indices], axis=1)
 
 
-def _hold_one_position(structure: Structure, zeros: dict[str, Mask]) -> dict[str, list[int]]:
-    """Unmark a channel wherever all of a dimension is marked as zero."""
+def _hold_back(structure: Structure, zeros: dict[str, Mask]) -> dict[str, list[int]]:
+    """Unmark channels where all of a dimension is marked, or what is left has a bad size."""
     graph = structure.graph
     if graph is None:
         return {}
@@ -96,12 +97,20 @@ def _hold_one_position(structure: Structure, zeros: dict[str, Mask]) -> dict[str
     for name, zero in zeros.items():
         removed[graph.members[name]] = zero
     held: dict[str, list[int]] = {}
+
+    def hold(channel_class: int) -> None:
+        name, channel = _owner(graph, channel_class)
+        removed[channel_class] = False
+        zeros[name][channel] = False
+        held[name] = sorted([*held.get(name, ()), channel])
+
     for extent in graph.extents:
         if removed[extent].all():
-            name, channel = _owner(graph, int(extent[0]))
-            removed[extent[0]] = False
-            zeros[name][channel] = False
-            held[name] = sorted([*held.get(name, ()), channel])
+            hold(int(extent[0]))
+    for along, multiple in graph.aligned:
+        gone = np.unique(along[(along >= 0) & removed[along]])
+        for channel_class in gone[: -(along.size - gone.size) % multiple].tolist():
+            hold(channel_class)
     return held
 
 

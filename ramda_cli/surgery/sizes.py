@@ -139,6 +139,10 @@ _SIZES: dict[str, dict[str, Callable[[Any], Size]]] = {
         "num_attention_heads": _heads("q", 0, "attention_head_size"),
         "all_head_size": _rows("q"),
     },
+    "transformers.models.deberta_v2.modeling_deberta_v2.DisentangledSelfAttention": {
+        "num_attention_heads": _heads("query_proj", 0, "attention_head_size"),
+        "all_head_size": _rows("query_proj"),
+    },
     "transformers.models.mobilevit.modeling_mobilevit.MobileViTSelfAttention": {
         "num_attention_heads": _heads("query", 0, "attention_head_size"),
         "all_head_size": _rows("query"),

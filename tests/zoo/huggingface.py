@@ -1,4 +1,7 @@
-"""One small, randomly initialized model of each Hugging Face type, with inputs for it."""
+"""One small, randomly initialized model of each Hugging Face type, with inputs for it.
+
+Feed-forward layers are four times as wide as the model, as in most published ones.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,23 +74,23 @@ def spectrogram(seed: int) -> Inputs:
 
 _ENCODER = {
     "vocab_size": WORDS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "intermediate_size": 48, "max_position_embeddings": 64, "pad_token_id": 0,
+    "intermediate_size": 128, "max_position_embeddings": 64, "pad_token_id": 0,
 }  # fmt: skip
 _DECODER = {**_ENCODER, "use_cache": True, "bos_token_id": 1, "eos_token_id": None}
 _GQA = {**_DECODER, "num_key_value_heads": 2, "head_dim": 8}
 _SEQ2SEQ = {
     "vocab_size": WORDS, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2,
-    "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48,
-    "decoder_ffn_dim": 40, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1,
+    "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 128,
+    "decoder_ffn_dim": 128, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1,
     "eos_token_id": 2, "decoder_start_token_id": 1, "forced_eos_token_id": None,
 }  # fmt: skip
 _VISION = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
     "image_size": SIDE, "patch_size": 8, "num_labels": 5,
 }  # fmt: skip
 _SPEECH = {
     "vocab_size": 32, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "intermediate_size": 48, "conv_dim": (16, 16), "conv_stride": (5, 4), "conv_kernel": (10, 4),
+    "intermediate_size": 128, "conv_dim": (16, 16), "conv_stride": (5, 4), "conv_kernel": (10, 4),
     "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4, "classifier_proj_size": 16, "num_labels": 5,
 }  # fmt: skip
@@ -129,7 +132,7 @@ TYPES: dict[str, Type] = {
     "albert": _encoder("Albert", embedding_size=24),
     "distilbert": Type(
         _of("DistilBertForSequenceClassification", "DistilBertConfig", vocab_size=WORDS, dim=32,
-            n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=64, num_labels=3),
+            n_layers=2, n_heads=4, hidden_dim=128, max_position_embeddings=64, num_labels=3),
         text,
     ),
     "deberta-v2": _encoder(
@@ -148,7 +151,7 @@ TYPES: dict[str, Type] = {
     "gpt_neox": _decoder("GPTNeoX", **_DECODER),
     "opt": _decoder(
         "OPT", vocab_size=WORDS, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        ffn_dim=48, max_position_embeddings=64, word_embed_proj_dim=32, pad_token_id=0,
+        ffn_dim=128, max_position_embeddings=64, word_embed_proj_dim=32, pad_token_id=0,
         bos_token_id=1, eos_token_id=None,
     ),
     "bloom": _decoder(
@@ -176,7 +179,7 @@ TYPES: dict[str, Type] = {
     ),
     "t5": Type(
         _of("T5ForConditionalGeneration", "T5Config", vocab_size=WORDS, d_model=32, d_kv=8,
-            d_ff=48, num_layers=2, num_decoder_layers=2, num_heads=4, pad_token_id=0,
+            d_ff=128, num_layers=2, num_decoder_layers=2, num_heads=4, pad_token_id=0,
             eos_token_id=2, decoder_start_token_id=1, relative_attention_num_buckets=8,
             feed_forward_proj="gated-gelu"),
         text_pair, "seq2seq",
@@ -196,7 +199,7 @@ TYPES: dict[str, Type] = {
     "vit": _vision("ViT", **_VISION),
     "deit": _vision("DeiT", **_VISION),
     "beit": _vision("Beit", **_VISION, use_relative_position_bias=True),
-    "dinov2": _vision("Dinov2", **{**_VISION, "mlp_ratio": 2}),
+    "dinov2": _vision("Dinov2", **{**_VISION, "mlp_ratio": 4}),
     "swin": _vision(
         "Swin", image_size=SIDE, patch_size=4, embed_dim=16, depths=[1, 2], num_heads=[2, 4],
         window_size=4, num_labels=5,
@@ -206,7 +209,7 @@ TYPES: dict[str, Type] = {
     "segformer": _vision(
         "Segformer", num_encoder_blocks=3, depths=[1, 1, 1], sr_ratios=[4, 2, 1],
         hidden_sizes=[16, 24, 32], patch_sizes=[7, 3, 3], strides=[4, 2, 2],
-        num_attention_heads=[2, 3, 4], mlp_ratios=[2, 2, 2], num_labels=5,
+        num_attention_heads=[2, 3, 4], mlp_ratios=[4, 4, 4], num_labels=5,
     ),
     "mobilevit": _vision(
         "MobileViT", "", 64, hidden_sizes=[24, 32, 40], neck_hidden_sizes=[8, 8, 16, 16, 24, 24,
@@ -216,7 +219,7 @@ TYPES: dict[str, Type] = {
                       embedding_size=8, num_labels=5),
     "regnet": _vision("RegNet", hidden_sizes=[16, 24, 32, 40], depths=[1, 2, 1, 1],
                       embedding_size=8, groups_width=8, num_labels=5),
-    "clip_vision": _vision("CLIPVision", "CLIPVisionModelWithProjection",
+    "clip_vision": _vision("CLIPVision", "CLIPVisionModelWithProjection", projection_dim=16,
                            **{k: v for k, v in _VISION.items() if k != "num_labels"}),
     "clip_text": Type(
         _of("CLIPTextModelWithProjection", "CLIPTextConfig", **{**_ENCODER, "eos_token_id": 2,

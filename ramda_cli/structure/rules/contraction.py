@@ -8,6 +8,8 @@ from ramda_cli.structure.primitives import contract, join, mix_value
 from ramda_cli.structure.rules.registry import Output, rule
 
 _BATCH = "abcdefgh"
+_GROUPED_ALIGNMENT = 8
+"""Torch's grouped product takes rows of whole 16 bytes; that many are 8 numbers of 2 bytes."""
 
 
 @rule("linear")
@@ -53,6 +55,8 @@ def grouped_mm(
         raise NotImplementedError("a grouped product of other shapes, or with a bias")
     chosen = mix_value(couplings, weights, [0], "experts, which the router picks by their number")
     matrix = chosen.moved(weights.shape[1:], lambda labels: labels[0])
+    for dim in (0, 1):
+        couplings.align(matrix, dim, _GROUPED_ALIGNMENT)
     return contract(couplings, [(x, "sk"), (matrix, "kn")], "sn", "a grouped product")
 
 
