@@ -1,10 +1,13 @@
 """`ramda inspect`: what can be removed and what cannot."""
 
+from pathlib import Path
+
 from ramda_cli.cli import options
 from ramda_cli.cli.output import print_json, stdout_console, stdout_to_stderr
 from ramda_cli.cli.progress import progress
 from ramda_cli.config.loading import load_section
 from ramda_cli.config.schema import DataConfig, ModelConfig, StructureConfig
+from ramda_cli.errors import ConfigError, OutputError
 
 
 def inspect(
@@ -14,6 +17,7 @@ def inspect(
     image_size: options.ImageSize = None,
     penalize: options.PenalizeFlag = None,
     keep: options.Keep = None,
+    graph: options.Graph = None,
     json: options.Json = False,
 ) -> None:
     """Show which channels of MODEL can be removed, which cannot and why. Nothing is trained.
@@ -22,21 +26,41 @@ def inspect(
       ramda inspect resnet50
       ramda inspect vit_tiny_patch16_224 --no-pretrained
       ramda inspect net.py:build --image-size 64 --json
+      ramda inspect resnet18 --graph resnet18.svg
     """
     source = load_section(
         ModelConfig, "model", {"name": model, "weights": weights, "pretrained": pretrained}
     )
     structure = load_section(StructureConfig, "structure", {"penalize": penalize, "keep": keep})
+    if graph is not None and graph.suffix not in (".svg", ".html"):
+        raise ConfigError(
+            f"--graph {graph} is neither .svg nor .html", hint="for example --graph structure.svg"
+        )
     # Checked as the setting it is; inspecting needs no data.
     load_section(DataConfig, "data", {"name": "-", "image_size": image_size})
     with stdout_to_stderr(), progress() as observer:
         observer.stage("inspect", source.name)
         from ramda_cli.pipeline import inspect as run
 
-        found = run(source, structure, image_size=image_size)
+        found = run(source, structure, observer=observer, image_size=image_size)
+    if graph is not None:
+        _write_picture(found, graph)
     if json:
         print_json(found)
         return
     from ramda_cli.report.inspect_view import render_inspect
 
     render_inspect(found, stdout_console())
+
+
+def _write_picture(found: object, path: Path) -> None:
+    from ramda_cli.report.plain import parse_inspection
+    from ramda_cli.report.structure_picture import draw_html, draw_svg
+
+    draw = draw_svg if path.suffix == ".svg" else draw_html
+    try:
+        path.write_text(draw(parse_inspection(found)), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}", hint="give another path with --graph"
+        ) from error

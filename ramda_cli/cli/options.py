@@ -196,3 +196,12 @@ Seed = Annotated[
 ]
 
 Json = Annotated[bool, _option("--json", panel="Output", help="Print one JSON document on stdout.")]
+Graph = Annotated[
+    Path | None,
+    _option(
+        "--graph",
+        panel="Output",
+        metavar="FILE",
+        help="Draw the dependency structure into an .svg or .html file.",
+    ),
+]

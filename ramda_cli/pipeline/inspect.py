@@ -1,18 +1,43 @@
 """What can be removed from a model, without training it."""
 
+import copy
+from collections import Counter
+
 import numpy as np
+from torch import nn
 
 from ramda_cli.config.schema import ModelConfig, StructureConfig
+from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.models.loading import load_model
+from ramda_cli.observer import Observer
 from ramda_cli.report.document import FixedEntry, ModelEntry
-from ramda_cli.report.inspection import CandidateEntry, DenseSize, Inspection, Removable
+from ramda_cli.report.inspection import (
+    CandidateEntry,
+    DenseSize,
+    Inspection,
+    Outcome,
+    Removable,
+)
 from ramda_cli.report.plain import build_inspection
-from ramda_cli.structure import DependencyGroup, FixedChannels, discover
+from ramda_cli.structure import (
+    DependencyGroup,
+    FixedChannels,
+    Structure,
+    discover,
+    identify,
+    zero_,
+)
 from ramda_cli.structure.cost import CostModel
+from ramda_cli.surgery import remove
+from ramda_cli.verification import verify
 
 
 def inspect(
-    model: ModelConfig, structure: StructureConfig, *, image_size: int | None = None
+    model: ModelConfig,
+    structure: StructureConfig,
+    *,
+    observer: Observer,
+    image_size: int | None = None,
 ) -> dict[str, object]:
     """Return the inspection of a model as a JSON document.
 
@@ -21,7 +46,9 @@ def inspect(
         StructureError: it cannot be exported.
     """
     loaded = load_model(model, image_size=image_size)
+    observer.stage("discover", "exporting")
     found = discover(loaded.module, loaded.example_inputs, keep=structure.keep)
+    observer.stage("discover", f"{len(found.groups)} groups")
     cost = CostModel(found)
     dense = cost.size()
     nothing = cost.size(np.zeros_like(cost.channels))
@@ -46,8 +73,33 @@ def inspect(
                 macs_share=1 - nothing.macs / dense.macs if dense.macs else 0.0,
                 channels=dense.channels,
             ),
+            modules=_modules(loaded.module),
+            outcome=_try_removal(loaded, found, observer) if found.groups else None,
             notes=loaded.notes,
         )
+    )
+
+
+def _modules(module: nn.Module) -> tuple[str, ...]:
+    names = (name for name, _ in module.named_parameters())
+    return tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+
+
+def _try_removal(loaded: LoadedModel, found: Structure, observer: Observer) -> Outcome:
+    """Remove every second channel from a copy, to see what the smaller model will be."""
+    observer.stage("trial", "removing half of the channels")
+    model = copy.deepcopy(loaded.module)
+    zero_(model, found, {g.name: range(0, g.channels - 1, 2) for g in found.groups})
+    smaller, plan = remove(model, found, identify(model, found), source=loaded.source)
+    proof = verify(model, smaller, loaded.example_inputs)
+    kinds = Counter(type(model.get_submodule(path)).__name__ for path in plan.submodules)
+    # A file names no code to run, so a model from a Python file is saved as a graph.
+    native = plan.layout == "native" and loaded.source.kind != "file"
+    observer.stage("trial", "done")
+    return Outcome(
+        layout="native" if native else "graph",
+        submodules=dict(kinds) if native else {},
+        max_relative_difference=proof.checks[0].relative_difference,
     )
 
 

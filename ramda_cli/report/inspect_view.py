@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ramda_cli.report.formatting import count, percent, share_of, text_of
-from ramda_cli.report.inspection import CandidateEntry, DenseSize, Inspection
+from ramda_cli.report.formatting import count, difference, percent, share_of, text_of
+from ramda_cli.report.inspection import CandidateEntry, DenseSize, Inspection, Outcome
 from ramda_cli.report.plain import parse_inspection
 from ramda_cli.report.tables import facts, fixed_table, titled_table
 
@@ -61,7 +61,20 @@ def _summary(found: Inspection) -> list[tuple[str, Text]]:
             ),
         ),
         ("fixed", Text(f"{count(fixed)} channels in {len(found.fixed)} sets")),
+        *([] if found.outcome is None else [("afterwards", _outcome(found.outcome))]),
     ]
+
+
+def _outcome(outcome: Outcome) -> Text:
+    if outcome.layout == "graph":
+        text = "a graph of operations instead of the model's own class"
+    elif outcome.submodules:
+        kinds = ", ".join(f"{number} {name}" for name, number in outcome.submodules.items())
+        text = f"the model's own class, in which {kinds} run as graphs"
+    else:
+        text = "the model's own class"
+    measured = f"; a trial removal changed {difference(outcome.max_relative_difference)} (float64)"
+    return text_of(text + measured)
 
 
 def _groups_table(groups: Sequence[CandidateEntry], size: DenseSize) -> Table:

@@ -44,8 +44,29 @@ class Removable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What removing half of every group's channels gave, in a trial.
+
+    Attributes:
+        layout: `native`, the model's own class; or `graph`, the model as a graph of operations,
+            which computes and trains, but without dropout and the class's own methods.
+        submodules: classes within a native model that run as graphs, with how many of each.
+        max_relative_difference: of the outputs in float64.
+    """
+
+    layout: Literal["native", "graph"]
+    submodules: dict[str, int]
+    max_relative_difference: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What can be removed from a model and what cannot."""
+    """What can be removed from a model and what cannot.
+
+    Attributes:
+        modules: those with parameters, in the model's order.
+        outcome: of a trial removal; None where nothing can be removed.
+    """
 
     schema: Literal[1] = SCHEMA
     model: ModelEntry
@@ -53,4 +74,6 @@ class Inspection:
     groups: tuple[CandidateEntry, ...]
     fixed: tuple[FixedEntry, ...]
     removable: Removable
+    modules: tuple[str, ...] = ()
+    outcome: Outcome | None = None
     notes: tuple[str, ...] = ()

@@ -201,7 +201,36 @@ def test_inspect_calls_the_pipeline(ramda: Run, pipeline: FakePipeline) -> None:
     assert "32 channels can be removed" in result.stdout
     model = ModelConfig(name="m", weights=Path("w"), pretrained=False)
     structure = StructureConfig(penalize="paper", keep=("a*",))
-    assert pipeline.calls == [((model, structure), {"image_size": 64})]
+    ((positional, keywords),) = pipeline.calls
+    assert positional == (model, structure)
+    assert keywords.pop("observer") is not None
+    assert keywords == {"image_size": 64}
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".svg", "<?xml"), (".html", "<!doctype html>")])
+def test_inspect_draws_a_picture(
+    ramda: Run, pipeline: FakePipeline, tmp_path: Path, suffix: str, start: str
+) -> None:
+    path = tmp_path / f"structure{suffix}"
+    result = ramda("inspect", "m", "--graph", str(path), "--json")
+    assert json.loads(result.stdout) == build_inspection(INSPECTION)
+    assert path.read_text(encoding="utf-8").startswith(start)
+
+
+def test_inspect_names_a_picture_that_it_cannot_draw(
+    ramda: Run, pipeline: FakePipeline, tmp_path: Path
+) -> None:
+    result = ramda("inspect", "m", "--graph", "structure.png")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: --graph structure.png is neither .svg nor .html\n"
+        "hint: for example --graph structure.svg\n",
+    )
+    assert pipeline.calls == []
+    missing = tmp_path / "missing" / "structure.svg"
+    result = ramda("inspect", "m", "--graph", str(missing))
+    assert result.exit_code == 1
+    assert f"error: cannot write {missing}: No such file or directory\n" in result.stderr
 
 
 def test_inspect_names_a_bad_image_size(ramda: Run, pipeline: FakePipeline) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ramda_cli.config.schema import ModelConfig, StructureConfig
 from ramda_cli.errors import EquivalenceError, Interrupted
+from ramda_cli.observer import SilentObserver
 from ramda_cli.pipeline import inspect
 from ramda_cli.pipeline.fitting import keeping_interrupted_weights
 from ramda_cli.pipeline.proving import proof_batches, prove
@@ -66,7 +67,7 @@ def test_an_interruption_keeps_the_weights(tmp_path: Path) -> None:
 
 def test_inspection_counts_what_can_go() -> None:
     model = ModelConfig(name="digits-resnet")
-    document = inspect(model, StructureConfig(keep=("conv1",)))
+    document = inspect(model, StructureConfig(keep=("conv1",)), observer=SilentObserver())
     groups = {group["name"]: group for group in document["groups"]}  # type: ignore[attr-defined]
     assert "conv1" not in groups
     assert groups["stages.0.conv1"]["channels"] == 32

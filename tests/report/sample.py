@@ -18,7 +18,7 @@ from ramda_cli.report.document import (
     Sizes,
     TrainingEntry,
 )
-from ramda_cli.report.inspection import CandidateEntry, DenseSize, Inspection, Removable
+from ramda_cli.report.inspection import CandidateEntry, DenseSize, Inspection, Outcome, Removable
 
 MODEL = ModelEntry(name="digits-resnet", kind="package", weights="ships with ramda-cli", classes=10)
 FIXED = (
@@ -119,5 +119,7 @@ INSPECTION = Inspection(
     ),
     fixed=FIXED,
     removable=Removable(params_share=0.93, macs_share=0.95, channels=32),
+    modules=("a", "b"),
+    outcome=Outcome(layout="native", submodules={"Attention": 12}, max_relative_difference=3.1e-16),
     notes=("one operator has no rule",),
 )
