@@ -1,6 +1,7 @@
 """From a module to its ATen graph."""
 
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -91,7 +92,9 @@ def _export(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any
 ) -> ExportedProgram:
     shapes = None if dynamic is None else _by_name(module, *dynamic)
-    return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # for one, every LSTM assigns its list of weights
+        return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
 
 
 def _by_name(

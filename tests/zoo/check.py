@@ -2,8 +2,9 @@
 
 import copy
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class Checked:
         error: largest difference over outputs and seeds, relative, in float64.
         moved: smallest effect of the zeroing on the outputs, relative.
         layout: of the saved file.
+        submodules: classes that run as graphs within it, with how many.
         trains: whether it took a training step, was saved, loaded and was equal.
         onnx: largest relative difference of the ONNX file, or why there is none.
         onnx_dense: the same of the dense model, where the smaller one has none.
@@ -54,6 +56,7 @@ class Checked:
     error: float
     moved: float
     layout: str
+    submodules: Mapping[str, int]
     trains: bool
     onnx: float | str
     onnx_dense: str
@@ -61,7 +64,6 @@ class Checked:
     discover_s: float
     remove_s: float
     tokens: bool | None = None
-    notes: list[str] = field(default_factory=list)
 
 
 def check(
@@ -115,6 +117,9 @@ def check(
         error=error,
         moved=float(moved),
         layout=layout,
+        submodules=dict(
+            Counter(type(model.get_submodule(path)).__name__ for path in plan.submodules)
+        ),
         trains=trains,
         onnx=agrees,
         onnx_dense=dense,

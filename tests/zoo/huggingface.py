@@ -73,7 +73,7 @@ def spectrogram(seed: int) -> Inputs:
 
 
 _ENCODER = {
-    "vocab_size": WORDS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "vocab_size": WORDS, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
     "intermediate_size": 128, "max_position_embeddings": 64, "pad_token_id": 0,
 }  # fmt: skip
 _DECODER = {**_ENCODER, "use_cache": True, "bos_token_id": 1, "eos_token_id": None}
@@ -85,11 +85,11 @@ _SEQ2SEQ = {
     "eos_token_id": 2, "decoder_start_token_id": 1, "forced_eos_token_id": None,
 }  # fmt: skip
 _VISION = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
+    "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 128,
     "image_size": SIDE, "patch_size": 8, "num_labels": 5,
 }  # fmt: skip
 _SPEECH = {
-    "vocab_size": 32, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "vocab_size": 32, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
     "intermediate_size": 128, "conv_dim": (16, 16), "conv_stride": (5, 4), "conv_kernel": (10, 4),
     "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4, "classifier_proj_size": 16, "num_labels": 5,
@@ -132,7 +132,7 @@ TYPES: dict[str, Type] = {
     "albert": _encoder("Albert", embedding_size=24),
     "distilbert": Type(
         _of("DistilBertForSequenceClassification", "DistilBertConfig", vocab_size=WORDS, dim=32,
-            n_layers=2, n_heads=4, hidden_dim=128, max_position_embeddings=64, num_labels=3),
+            n_layers=4, n_heads=4, hidden_dim=128, max_position_embeddings=64, num_labels=3),
         text,
     ),
     "deberta-v2": _encoder(
@@ -140,26 +140,26 @@ TYPES: dict[str, Type] = {
         norm_rel_ebd="layer_norm", share_att_key=True, max_relative_positions=-1,
     ),
     "modernbert": _encoder(
-        "ModernBert", global_attn_every_n_layers=2, local_attention=4, pad_token_id=0,
+        "ModernBert", global_attn_every_n_layers=4, local_attention=4, pad_token_id=0,
         cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2,
     ),
     "gpt2": Type(
-        _of("GPT2LMHeadModel", "GPT2Config", vocab_size=WORDS, n_embd=32, n_layer=2, n_head=4,
+        _of("GPT2LMHeadModel", "GPT2Config", vocab_size=WORDS, n_embd=32, n_layer=4, n_head=4,
             n_positions=64, bos_token_id=1, eos_token_id=None),
         prompt, "causal",
     ),
     "gpt_neox": _decoder("GPTNeoX", **_DECODER),
     "opt": _decoder(
-        "OPT", vocab_size=WORDS, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        "OPT", vocab_size=WORDS, hidden_size=32, num_hidden_layers=4, num_attention_heads=4,
         ffn_dim=128, max_position_embeddings=64, word_embed_proj_dim=32, pad_token_id=0,
         bos_token_id=1, eos_token_id=None,
     ),
     "bloom": _decoder(
-        "Bloom", vocab_size=WORDS, hidden_size=32, n_layer=2, n_head=4, bos_token_id=1,
+        "Bloom", vocab_size=WORDS, hidden_size=32, n_layer=4, n_head=4, bos_token_id=1,
         eos_token_id=None, pad_token_id=0,
     ),
     "falcon": _decoder(
-        "Falcon", vocab_size=WORDS, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        "Falcon", vocab_size=WORDS, hidden_size=32, num_hidden_layers=4, num_attention_heads=4,
         multi_query=True, parallel_attn=True, bias=False, alibi=False, bos_token_id=1,
         eos_token_id=None, pad_token_id=0,
     ),
@@ -170,7 +170,7 @@ TYPES: dict[str, Type] = {
     "gemma2": _decoder("Gemma2", **_GQA, sliding_window=4),
     "gemma3_text": Type(
         _of("Gemma3ForCausalLM", "Gemma3TextConfig", **_GQA, sliding_window=4,
-            layer_types=["sliding_attention", "full_attention"]),
+            layer_types=["sliding_attention", "full_attention"] * 2),
         prompt, "causal",
     ),
     "phi3": _decoder("Phi3", **_GQA),

@@ -64,10 +64,20 @@ def grouped_mm(
 def einsum(
     couplings: Couplings, output: Output, equation: str, operands: Sequence[Value], **_: Any
 ) -> Value:
-    """Contract as the equation says; ellipses are not understood."""
-    if "." in equation or "->" not in equation:
+    """Contract as the equation says; an ellipsis stands for leading dimensions of its own."""
+    if "->" not in equation:
         raise NotImplementedError(f"einsum({equation!r})")
     inputs, result = equation.replace(" ", "").split("->")
-    return contract(
-        couplings, list(zip(operands, inputs.split(","), strict=True)), result, "einsum"
-    )
+    terms = [
+        (value, names.replace("...", _ellipsis(value.ndim - len(names.replace("...", "")))))
+        for value, names in zip(operands, inputs.split(","), strict=True)
+    ]
+    if any(len(set(names)) < len(names) for _, names in terms):
+        raise NotImplementedError("einsum of a diagonal")
+    spread = _ellipsis(len(output.shape) - len(result.replace("...", "")))
+    return contract(couplings, terms, result.replace("...", spread), "einsum")
+
+
+def _ellipsis(count: int) -> str:
+    """Return letters for the dimensions of an ellipsis, which meet from the last."""
+    return "".join(chr(0x3B1 + number) for number in reversed(range(count)))
