@@ -4,7 +4,15 @@ from torch import nn
 
 from ramda_cli.structure import Structure, discover, identify, zero_
 from ramda_cli.surgery import remove
-from tests.structure.exactness import Net, assert_equal, call, choose, inputs, randomize_
+from tests.structure.exactness import (
+    Net,
+    assert_equal,
+    call,
+    choose,
+    inputs,
+    parameter,
+    randomize_,
+)
 
 
 @pytest.fixture
@@ -100,3 +108,30 @@ def test_channels_that_only_go_all_together_stay() -> None:
     assert "they only go together, and nothing would be left" in {
         fixed.reason for fixed in structure.fixed
     }
+
+
+def test_sizes_that_an_operator_takes_are_kept() -> None:
+    """Torch's grouped product takes whole 16 bytes, so a mixture's experts keep eighths."""
+    net = Net(
+        lambda m, x: torch.nn.functional.grouped_mm(
+            torch.nn.functional.grouped_mm(x, m.up, offs=m.ends).relu(), m.down, offs=m.ends
+        ),
+        up=parameter(2, 8, 24), down=parameter(2, 24, 8),
+        ends=nn.Buffer(torch.tensor([3, 6], dtype=torch.int32)),
+    )  # fmt: skip
+    with torch.no_grad():
+        for each in net.parameters():
+            each.normal_(generator=torch.Generator().manual_seed(0))
+    x = torch.randn(6, 8, dtype=torch.bfloat16)
+    structure = discover(net.bfloat16(), x)
+    (group,) = structure.groups
+    assert group.channels == 24
+    zero_(net, structure, {group.name: list(range(11))})
+    support = identify(net, structure)
+    # 13 of 24 would be left, and 16 are: three of the eleven stay.
+    assert len(support.removable[group.name]) == 8
+    assert len(support.held[group.name]) == 3
+    assert sorted([*support.removable[group.name], *support.held[group.name]]) == list(range(11))
+    smaller, _ = remove(net, structure, support)
+    assert smaller.up.shape == (2, 8, 16)
+    torch.testing.assert_close(smaller(x), net(x))

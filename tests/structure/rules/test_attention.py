@@ -165,3 +165,28 @@ def test_multihead_attention_module() -> None:
     net = Net(lambda m, x: m.attention(x, x, x)[0], attention=nn.MultiheadAttention(8, 4))
     removed = check_removal(net, TOKENS, inputs(2, 5, 8, seed=2), moves=False)
     assert 4 in removed.channels.values()
+
+
+def test_positions_gathered_within_each_head_keep_the_heads() -> None:
+    """As in DeBERTa: scores against relative positions, picked per head and query."""
+
+    def run(m: Net, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        q, k, v = (
+            layer(x).view(batch, length, 4, 3).transpose(1, 2).reshape(-1, length, 3)
+            for layer in (m.q, m.k, m.v)
+        )
+        relative = m.k(m.table).view(-1, 4, 3).transpose(0, 1).repeat(batch, 1, 1)
+        scores = q @ relative.transpose(-1, -2)
+        places = torch.arange(length)[:, None] - torch.arange(length) + length - 1
+        picked = scores.gather(-1, places.expand(batch * 4, length, length))
+        weights = (q @ k.transpose(-1, -2) + picked).softmax(-1)
+        y = (weights @ v).view(batch, 4, length, 3).transpose(1, 2).reshape(batch, length, 12)
+        return m.out(y)
+
+    net = Net(
+        run, q=nn.Linear(8, 12), k=nn.Linear(8, 12), v=nn.Linear(8, 12), out=nn.Linear(12, 2),
+        table=parameter(9, 8),
+    )  # fmt: skip
+    removed = check_removal(net, inputs(2, 5, 8), inputs(3, 5, 8, seed=2), moves=False)
+    assert removed.channels == {"q": 4}
