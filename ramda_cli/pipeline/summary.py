@@ -85,11 +85,17 @@ def summarize(config: RunConfig, outcome: Outcome, files: tuple[FileEntry, ...])
         groups=_groups(outcome),
         fixed=fixed_entries(outcome.structure.fixed),
         training=_training(config, outcome.trained),
-        layout=_LAYOUTS[outcome.files.layout],
+        layout=_layout(outcome.files),
         files=files,
         notes=outcome.notes,
         reproducibility=_reproducibility(config, outcome),
     )
+
+
+def _layout(files: WrittenFiles) -> str:
+    graphs = len(files.plan.submodules) if files.layout == "native" else 0
+    note = f"; {graphs} of its submodules run as graphs" if graphs else ""
+    return _LAYOUTS[files.layout] + note
 
 
 def _asked(config: RunConfig) -> Asked:
