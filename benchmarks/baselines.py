@@ -50,7 +50,12 @@ def main() -> None:
     loaded = load_model(config.model, image_size=config.data.image_size, seed=config.training.seed)
     data = build_data(config.data, loaded.preprocessing, seed=config.training.seed)
     loaded = adapt_head(loaded, len(data.class_names), seed=config.training.seed)
-    structure = discover(loaded.module, loaded.example_inputs, keep=config.structure.keep)
+    structure = discover(
+        loaded.module,
+        loaded.example_inputs,
+        keep=config.structure.keep,
+        residual=config.structure.residual,
+    )
     cost = CostModel(structure)
     model = loaded.module.to(device, memory_format=torch.channels_last)
 

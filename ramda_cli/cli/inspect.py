@@ -17,6 +17,7 @@ def inspect(
     image_size: options.ImageSize = None,
     penalize: options.PenalizeFlag = None,
     keep: options.Keep = None,
+    residual: options.Residual = None,
     graph: options.Graph = None,
     json: options.Json = False,
 ) -> None:
@@ -31,7 +32,9 @@ def inspect(
     source = load_section(
         ModelConfig, "model", {"name": model, "weights": weights, "pretrained": pretrained}
     )
-    structure = load_section(StructureConfig, "structure", {"penalize": penalize, "keep": keep})
+    structure = load_section(
+        StructureConfig, "structure", {"penalize": penalize, "keep": keep, "residual": residual}
+    )
     if graph is not None and graph.suffix not in (".svg", ".html"):
         raise ConfigError(
             f"--graph {graph} is neither .svg nor .html", hint="for example --graph structure.svg"

@@ -119,6 +119,15 @@ Keep = Annotated[
         help="Groups that are never removed, a glob such as 'layer4*'; repeatable.",
     ),
 ]
+Residual = Annotated[
+    bool | None,
+    _option(
+        "--residual/--no-residual",
+        panel="What goes",
+        help="Let widths shrink that only RMSNorms normalise, such as a Llama's residual stream.",
+        show_default=False,
+    ),
+]
 Floor = Annotated[
     float | None,
     _setting(

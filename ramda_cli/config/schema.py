@@ -81,11 +81,13 @@ class StructureConfig(_Section):
     Attributes:
         penalize: which slices the regularizer sees.
         keep: glob patterns of dependency group names that are never removed.
+        residual: whether widths that only RMSNorms normalise may shrink too.
         floor: share of every dimension that is kept whatever the target.
     """
 
     penalize: Penalize = "consumers"
     keep: Names = ()
+    residual: bool = False
     floor: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
 
 

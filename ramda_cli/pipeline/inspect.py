@@ -47,7 +47,12 @@ def inspect(
     """
     loaded = load_model(model, image_size=image_size)
     observer.stage("discover", "exporting")
-    found = discover(loaded.module, loaded.example_inputs, keep=structure.keep)
+    found = discover(
+        loaded.module,
+        loaded.example_inputs,
+        keep=structure.keep,
+        residual=structure.residual,
+    )
     observer.stage("discover", f"{len(found.groups)} groups")
     cost = CostModel(found)
     dense = cost.size()

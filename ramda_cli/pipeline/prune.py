@@ -47,7 +47,12 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         observer.note(note)
 
     observer.stage("discover", "exporting")
-    structure = discover(loaded.module, loaded.example_inputs, keep=config.structure.keep)
+    structure = discover(
+        loaded.module,
+        loaded.example_inputs,
+        keep=config.structure.keep,
+        residual=config.structure.residual,
+    )
     cost = CostModel(structure)
     budget = _budget(config, structure, cost)
     penalized = _penalties(config, structure, loaded)

@@ -63,7 +63,11 @@ class Structure:
 
 
 def discover(
-    model: nn.Module, example_inputs: ExampleInputs, *, keep: Sequence[str] = ()
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    keep: Sequence[str] = (),
+    residual: bool = False,
 ) -> Structure:
     """Discover which channels of a model live and die together.
 
@@ -76,16 +80,24 @@ def discover(
         example_inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs, with
             the batch first.
         keep: glob patterns of group names that must stay.
+        residual: also free the widths that only RMSNorms normalise, such as the residual stream of
+            a Llama. Their penalized slices are what makes the channels: a channel that is zero
+            throughout can go once every mean square is scaled by what is left of the width, which
+            removal does. Where a weight would be penalized along both dimensions, the channels
+            that it reads are penalized where they are made too.
 
     Raises:
         StructureError: the model cannot be exported.
     """
-    return discover_channels(export_graph(model, example_inputs), keep=keep)
+    program = export_graph(model, example_inputs)
+    return discover_channels(program, keep=keep, residual=residual)
 
 
-def discover_channels(program: ExportedProgram, *, keep: Sequence[str] = ()) -> Structure:
+def discover_channels(
+    program: ExportedProgram, *, keep: Sequence[str] = (), residual: bool = False
+) -> Structure:
     """Discover the groups of a program that `export_graph` has exported; see `discover`."""
-    traced = trace(program)
+    traced = trace(program, residual=residual)
     classes = solve(traced)
     found = group_channels(traced, classes, tuple(keep))
     aligned = tuple((classes.of(labels), multiple) for labels, multiple in traced.couplings.aligned)

@@ -1,9 +1,11 @@
 """From classes of channels to groups with names, and to reasons for what stays."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from ramda_cli.structure.groups import (
     ParameterSlice,
     crossing_parameter,
 )
-from ramda_cli.structure.labels import Array, Fix, Slot
+from ramda_cli.structure.labels import Array, Fix, Mask, Slot
 from ramda_cli.structure.solve import Classes, extents, first_fix
 from ramda_cli.structure.trace import Trace, module_paths
 
@@ -88,6 +90,21 @@ class _Occurrences:
         return sorted(parts, key=lambda part: int(part[0]))
 
 
+@dataclass(frozen=True, eq=False)
+class _Penalized:
+    """The slots that the regularizer sees, by class.
+
+    Attributes:
+        of_class: for each class the number of its set of slots, 0 for none.
+        sets: by number.
+        first_of_makers: sets from this number on are what makes the channels, not what reads them.
+    """
+
+    of_class: Array
+    sets: list[frozenset[Slot]]
+    first_of_makers: int
+
+
 class _Grouper:
     def __init__(self, traced: Trace, classes: Classes, keep: tuple[str, ...]) -> None:
         self._trace = traced
@@ -110,8 +127,11 @@ class _Grouper:
         where = self._occurrences()
         groups: list[DependencyGroup] = []
         members: dict[str, Array] = {}
-        for alike, consumers in self._free(where):
-            group, order = self._group(where, alike, consumers)
+        penalized = self._penalized_slots()
+        for alike in self._free(where, penalized.of_class):
+            number = int(penalized.of_class[where.classes[alike[0]]])
+            makes = number >= penalized.first_of_makers
+            group, order = self._group(where, alike, penalized.sets[number], makes=makes)
             reason = self._reason_to_keep(group)
             if reason is not None:
                 self._fixed[group.name, reason, ""] = group.channels
@@ -123,14 +143,14 @@ class _Grouper:
         fixed = (FixedChannels(n, count, why, op) for (n, why, op), count in self._fixed.items())
         return Grouping(tuple(groups), tuple(fixed), members, self._extents)
 
-    def _free(self, where: _Occurrences) -> Iterator[tuple[Array, frozenset[Slot]]]:
-        """Yield the classes that can be removed, those of one group together; note the others.
+    def _free(self, where: _Occurrences, penalized: Array) -> list[Array]:
+        """Return the classes that can be removed, those of one group together; note the others.
 
         Classes are numbered as in `where`.
         """
-        readers, sets = self._consumers()
+        own = penalized[where.classes]
         fixed = self._classes.fix[where.classes] >= 0
-        read = readers[where.classes] > 0
+        read = own > 0
         lone = [int(extent[0]) for extent in self._extents if extent.size == 1]
         alone = np.isin(where.classes, np.array(lone, dtype=np.int64))
         for number in np.flatnonzero(fixed | ~read | alone).tolist():
@@ -142,13 +162,19 @@ class _Grouper:
             if fix.reason != _KERNEL_POSITION:
                 self._note_fixed(slots, self._reason(fix), fix.operator)
         free = np.flatnonzero(~fixed & read & ~alone)
-        for alike in where.alike(free, readers[where.classes]):
-            yield alike, sets[readers[where.classes[alike[0]]]]
+        return where.alike(free, own)
 
     def _group(
-        self, where: _Occurrences, alike: Array, consumers: frozenset[Slot]
+        self, where: _Occurrences, alike: Array, seen: frozenset[Slot], *, makes: bool
     ) -> tuple[DependencyGroup, Array]:
-        """Return a group and the order of its channels: by their first position."""
+        """Return a group and the order of its channels: by their first position.
+
+        Args:
+            where: occurrences of all classes.
+            alike: the numbers of the group's classes.
+            seen: slots that the regularizer sees.
+            makes: whether these make the channels; otherwise they read them.
+        """
         slots = where.slots_of(int(alike[0]))
         positions = where.positions[where.starts[alike][:, None] + np.arange(slots.size)]
         order = np.argsort(positions[:, 0], kind="stable")
@@ -156,8 +182,11 @@ class _Grouper:
             ParameterSlice(*self._slot_of(number), positions[order][:, slots == number])
             for number in dict.fromkeys(slots.tolist())
         )
-        penalized = tuple(p for p in coupled if Slot(p.parameter, p.dim) in consumers)
-        name = self._unique(_module_name(self._producer(slots, consumers).parameter))
+        penalized = tuple(p for p in coupled if Slot(p.parameter, p.dim) in seen)
+        found = {self._slots[number] for number in slots.tolist()}
+        name = self._unique(
+            _module_name(self._producer(slots, found - seen if makes else seen).parameter)
+        )
         return DependencyGroup(name, alike.size, penalized, coupled), order
 
     def _slot_of(self, number: int) -> tuple[str, int]:
@@ -180,7 +209,7 @@ class _Grouper:
         crossing = crossing_parameter([*dict.fromkeys(others), *group.penalized])
         return crossing and f"{crossing} is already penalized along another dimension"
 
-    def _producer(self, slots: Array, consumers: frozenset[Slot]) -> Slot:
+    def _producer(self, slots: Array, consumers: AbstractSet[Slot]) -> Slot:
         """Return the first slot whose parameter makes the channels, a weight if there is one."""
         found = [self._slots[number] for number in slots.tolist()]
         made = [slot for slot in found if slot not in consumers] or found
@@ -199,27 +228,66 @@ class _Grouper:
         name = f"{slot.parameter}[dim {slot.dim}]" if slot.dim else _module_name(slot.parameter)
         self._fixed[name, reason, operator] += count
 
-    def _consumers(self) -> tuple[Array, list[frozenset[Slot]]]:
-        """Return for each class the number of its set of readers, 0 for none, and the sets."""
+    def _penalized_slots(self) -> _Penalized:
+        """Return what the regularizer sees of each class.
+
+        These are its readers; of a stream they are its makers, wherever it is normalised or read.
+        So they are where a reader is also a maker of a stream: a weight is penalized along one
+        dimension alone.
+        """
+        consumptions = self._trace.couplings.consumptions
+        streams = self._trace.couplings.streams
+        sets: list[frozenset[Slot]] = [frozenset()]
+        penalized = np.zeros(self._classes.count + 1, dtype=np.int64)
+        self._collect(((c.labels, c.readers) for c in consumptions), penalized, sets)
+        first_of_makers = len(sets)
+        if not streams:
+            return _Penalized(penalized, sets, first_of_makers)
+        making = {slot.parameter: slot.dim for stream in streams for slot in stream.makers}
+        crossing = [
+            number
+            for number, slots in enumerate(sets)
+            if any(making.get(slot.parameter, slot.dim) != slot.dim for slot in slots)
+        ]
+        crossed = np.isin(penalized, np.array(crossing, dtype=np.int64))
+        made = [c for c in consumptions if crossed[self._classes.of_label[c.labels]].any()]
+        if all(c.makers for c in made):
+            self._collect(((c.labels, c.makers) for c in made), penalized, sets, where=crossed)
+        # Zero where it is normalised is not yet zero where it is read: between, more is added.
+        flowing = np.zeros_like(penalized, dtype=bool)
+        for stream in streams:
+            flowing[self._classes.of_label[stream.labels]] = True
+        read = ((c.labels, c.makers or c.readers) for c in consumptions)
+        normalised = ((s.labels, s.makers) for s in streams)
+        self._collect(chain(normalised, read), penalized, sets, where=flowing)
+        return _Penalized(penalized, sets, first_of_makers)
+
+    def _collect(
+        self,
+        found: Iterable[tuple[Array, tuple[Slot, ...]]],
+        number_of_class: Array,
+        sets: list[frozenset[Slot]],
+        where: Mask | None = None,
+    ) -> None:
+        """Give the classes of some labels the number of the set of all slots found for them."""
         none = np.empty(0, np.int64)
         of_class, slots = [none], [none]
-        for labels, origin in self._trace.couplings.consumptions:
+        for labels, origin in found:
             classes = np.unique(self._classes.of_label[labels])
             for slot in origin:
                 of_class.append(classes)
                 slots.append(np.full(classes.size, self._number[slot], dtype=np.int64))
         distinct, starts, reading = _by_class(np.concatenate(of_class), np.concatenate(slots))
-        sets: list[frozenset[Slot]] = [frozenset()]
         known: dict[bytes, int] = {}
-        readers = np.zeros(self._classes.count + 1, dtype=np.int64)
         for number, channel_class in enumerate(distinct.tolist()):
+            if where is not None and not where[channel_class]:
+                continue
             own = np.unique(reading[starts[number] : starts[number + 1]])
             key = own.tobytes()
             if key not in known:
                 known[key] = len(sets)
                 sets.append(frozenset(self._slots[n] for n in own.tolist()))
-            readers[channel_class] = known[key]
-        return readers, sets
+            number_of_class[channel_class] = known[key]
 
     def _occurrences(self) -> _Occurrences:
         none = np.empty(0, np.int64)

@@ -12,6 +12,7 @@ components at the end.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,17 +39,28 @@ class Layer:
 
     Attributes:
         labels: int64, as many dimensions as the value, each of the value's size or 1.
-        origin: slots whose zero entries make the elements of the same channel zero; empty when
-            zero parameters do not make this value zero.
+        origin: of a value computed from parameters alone, slots whose zero entries make the
+            elements of the same channel zero; empty when zero parameters do not make it zero.
+        makers: the same for a value that depends on the input.
     """
 
     labels: Array
     origin: tuple[Slot, ...] = ()
+    makers: tuple[Slot, ...] = ()
 
     @property
     def support(self) -> frozenset[int]:
         """Dimensions along which the labels may vary."""
         return frozenset(d for d, size in enumerate(self.labels.shape) if size > 1)
+
+    @property
+    def zeroed_by(self) -> tuple[Slot, ...]:
+        """Slots whose zero entries make the channel zero, however the value is computed."""
+        return self.makers or self.origin
+
+    def relabelled(self, labels: Array) -> "Layer":
+        """Return other labels on the same value."""
+        return replace(self, labels=labels)
 
     def without_origin(self) -> "Layer":
         """Return the same labels on a value that zero parameters do not make zero."""
@@ -62,6 +74,7 @@ class Value:
     Attributes:
         shape: its sizes, the batch's included.
         layers: with pairwise disjoint supports.
+        is_square: whether it is the element-wise square of a value with the same layers.
         held: labels, all fixed, of dimensions that no layer covers. They decide nothing: what meets
             such a dimension must stay, and takes the reason from here.
         from_parameters: whether it is computed from parameters alone.
@@ -73,6 +86,7 @@ class Value:
     from_parameters: bool = False
     data: Tensor | None = None
     held: tuple[Layer, ...] = ()
+    is_square: bool = False
 
     @property
     def ndim(self) -> int:
@@ -92,10 +106,10 @@ class Value:
     def moved(self, shape: Sequence[int], move: Callable[[Array], Array]) -> "Value":
         """Return the value after an operation that only moves elements, its labels with them."""
         layers, held = (
-            tuple(Layer(move(layer.labels), layer.origin) for layer in some)
+            tuple(layer.relabelled(move(layer.labels)) for layer in some)
             for some in (self.layers, self.held)
         )
-        return replace(self, shape=tuple(shape), layers=layers, data=None, held=held)
+        return Value(tuple(shape), layers, self.from_parameters, held=held)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +129,37 @@ class Fix:
     node: str
 
 
+@dataclass(frozen=True, eq=False)
+class Consumption:
+    """Labels that weights sum over.
+
+    Attributes:
+        labels: which.
+        readers: slots of the weights whose zero entries make the contribution zero.
+        makers: slots whose zero entries make what is read zero; empty when none do for sure.
+    """
+
+    labels: Array
+    readers: tuple[Slot, ...]
+    makers: tuple[Slot, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Labels along a width that an RMSNorm normalises.
+
+    Channels that are zero throughout leave every output as it was, once the mean square is scaled
+    by what is left of the width.
+
+    Attributes:
+        labels: which.
+        makers: slots whose zero entries make the channels zero here.
+    """
+
+    labels: Array
+    makers: tuple[Slot, ...]
+
+
 class Couplings:
     """Everything the rules have found so far: edges, fixes and consumers.
 
@@ -122,16 +167,24 @@ class Couplings:
         size: labels handed out.
         edges: pairs of label arrays of equal length that name the same channels.
         fixes: labels that must stay, with reasons.
-        consumptions: labels that a contraction with weights sums over, with the slots whose zero
-            entries make their contribution zero.
+        consumptions: labels that a contraction with weights sums over.
+        streams: labels of widths that only an RMSNorm mixes.
         aligned: labels along a dimension whose size must stay a multiple of a number.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, streams: Literal["fix", "known", "all"] = "fix") -> None:
+        """Start with nothing found.
+
+        Args:
+            streams: what becomes of a width that an RMSNorm normalises: it is fixed; or free where
+                it is known what makes its channels zero; or free anyway.
+        """
         self.size = 0
+        self._streams = streams
         self.edges: list[tuple[Array, Array]] = []
         self.fixes: list[Fix] = []
-        self.consumptions: list[tuple[Array, tuple[Slot, ...]]] = []
+        self.consumptions: list[Consumption] = []
+        self.streams: list[Stream] = []
         self.aligned: list[tuple[Array, int]] = []
         self._operator = ""
         self._node = ""
@@ -202,9 +255,17 @@ class Couplings:
         """Note that weights sum over these channels; without weights they are fixed."""
         if layer.origin:
             labels = np.unique(layer.labels)
-            self.consumptions.append((labels[labels >= 0], layer.origin))
+            labels = labels[labels >= 0]
+            self.consumptions.append(Consumption(labels, layer.origin, layer.makers))
         else:
             self.fix(layer.labels, "multiplied and summed by something that is not a plain weight")
+
+    def normalise(self, layer: Layer) -> bool:
+        """Let an RMSNorm average over a layer, and return whether that leaves it free."""
+        if self._streams == "fix" or (self._streams == "known" and not layer.zeroed_by):
+            return False
+        self.streams.append(Stream(np.unique(layer.labels[layer.labels >= 0]), layer.zeroed_by))
+        return True
 
     def align(self, value: Value, dim: int, multiple: int) -> None:
         """Keep the size of a dimension a multiple of a number, if it is one."""

@@ -44,7 +44,7 @@ def mix(couplings: Couplings, layer: Layer, dims: Iterable[int], why: str) -> La
         tuple(slice(0, 1) if d in mixed else slice(None) for d in range(layer.labels.ndim))
     ]
     couplings.couple(layer.labels, first)
-    return Layer(first, layer.origin)
+    return layer.relabelled(first)
 
 
 def mix_value(couplings: Couplings, value: Value, dims: Iterable[int], why: str) -> Value:
@@ -127,7 +127,9 @@ def contract(
             continue
         kept = mix(couplings, layer, summed, why)
         if kept is not None:
-            layers.append(Layer(kept.labels.reshape(kept.labels.shape[: len(output)])))
+            # The origin says what makes a weight zero; of the product it is what makes it.
+            labels = kept.labels.reshape(kept.labels.shape[: len(output)])
+            layers.append(Layer(labels, makers=kept.zeroed_by))
     held = (
         Layer(layer.labels.reshape(layer.labels.shape[: len(output)]))
         for layer in joined.held_outside(summed)
@@ -148,8 +150,7 @@ def reshape(couplings: Couplings, value: Value, shape: Sequence[int]) -> Value:
             touched = bool(layer.support & set(before))
             full += [value.shape[d] if touched else 1 for d in before]
             target += [shape[d] if touched else 1 for d in after]
-        labels = trim(np.broadcast_to(layer.labels, full).reshape(target))
-        return Layer(labels, layer.origin)
+        return layer.relabelled(trim(np.broadcast_to(layer.labels, full).reshape(target)))
 
     relabelled = [relabel(layer) for layer in value.layers]
     layers = _disjoint(relabelled)
@@ -238,7 +239,8 @@ def _join_overlapping(
     labels = items[0][1].labels
     for _, layer in items[1:]:
         couplings.couple(labels, layer.labels)
-    return Layer(labels, _joined_origin(items, operands, zero))
+    origin = _joined_origin(items, operands, zero)
+    return Layer(labels, origin, _joined_makers(items, operands, zero))
 
 
 def _agree_on_support(
@@ -271,6 +273,20 @@ def _joined_origin(
         everywhere = len({number for number, _ in items}) == len(operands)
         return all_zero(origins) if everywhere else ()
     return origins[0] if zero == "keep" else ()
+
+
+def _joined_makers(
+    items: list[tuple[int, Layer]], operands: Sequence[Value], zero: ZeroRule
+) -> tuple[Slot, ...]:
+    makers = [layer.zeroed_by for _, layer in items]
+    if zero == "product":
+        # What is computed from the input comes before a weight that scales it.
+        order = sorted(range(len(items)), key=lambda i: operands[items[i][0]].from_parameters)
+        return next((makers[i] for i in order if makers[i]), ())
+    if zero == "sum":
+        everywhere = len({number for number, _ in items}) == len(operands)
+        return all_zero(makers) if everywhere else ()
+    return makers[0] if zero == "keep" else ()
 
 
 def all_zero(origins: Sequence[tuple[Slot, ...]]) -> tuple[Slot, ...]:

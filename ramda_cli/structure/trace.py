@@ -40,15 +40,16 @@ class Trace:
     aliases: Mapping[str, str] = field(default_factory=dict)
 
 
-def trace(program: ExportedProgram, *, boundary: bool = False) -> Trace:
+def trace(program: ExportedProgram, *, boundary: bool = False, residual: bool = False) -> Trace:
     """Label the channels of every value in the graph.
 
     Args:
         program: from `export_graph`.
         boundary: whether the program is a part of a model, so that what goes in and out of it
             may shrink; dimension 0 of its inputs is the batch.
+        residual: whether widths that an RMSNorm normalises may shrink where that is exact.
     """
-    tracer = _Tracer(program, boundary=boundary)
+    tracer = _Tracer(program, boundary=boundary, residual=residual)
     for node in program.graph.nodes:
         tracer.visit(node)
     return Trace(program, tracer.couplings, tracer.values, tracer.parameters, dict(tracer.aliases))
@@ -91,9 +92,10 @@ def arguments(node: fx.Node) -> tuple[Any, ...]:
 
 
 class _Tracer:
-    def __init__(self, program: ExportedProgram, *, boundary: bool) -> None:
+    def __init__(self, program: ExportedProgram, *, boundary: bool, residual: bool) -> None:
         self._boundary = boundary
-        self.couplings = Couplings()
+        # What flows into a part of a model was looked at in the whole.
+        self.couplings = Couplings(streams="all" if boundary else "known" if residual else "fix")
         self.values: dict[str, NodeValue] = {}
         self.parameters: dict[str, Value] = {}
         self.aliases: dict[str, str] = {}

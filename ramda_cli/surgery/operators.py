@@ -1,5 +1,6 @@
 """How each operator's arguments follow the channels: every size is the count of kept positions."""
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import replace
@@ -123,6 +124,33 @@ def _group_norm(context: RewriteContext, node: fx.Node) -> Operation:
     return _with_arguments(node, x, context.kept.shape(value)[1] // per_group, *rest)
 
 
+def _mean(context: RewriteContext, node: fx.Node) -> Operation:
+    """Scale a mean square by what is left of the width, whose other entries were zero."""
+    x, dims, *_ = (*arguments(node), None)
+    value = context.value(x)
+    old = [value.shape[d] for d in dims or ()]
+    new = [context.kept.shape(value)[d] for d in dims or ()]
+    if old == new:
+        return operation_of(node)
+    whole = operation_of(node)
+    mean = context.call(f"{node.name}_kept", whole.target, *whole.args)
+    share = math.prod(new) / math.prod(old)
+    return Operation(node.name, _aten.mul.Tensor, (mean, share))
+
+
+def _rms_norm(context: RewriteContext, node: fx.Node) -> Operation:
+    """Normalise what is left of a width as if its other entries, which were zero, were there."""
+    x, _, weight, eps = (*arguments(node), None, None)[:4]
+    value = context.value(x)
+    old, new = value.shape[-1], context.kept.shape(value)[-1]
+    if old == new:
+        return operation_of(node)
+    if eps is None:
+        eps = torch.finfo(node.meta["val"].dtype).eps
+    scaled = context.call(f"{node.name}_kept", node.target, x, [new], weight, eps * old / new)
+    return Operation(node.name, _aten.mul.Tensor, (scaled, math.sqrt(old / new)))
+
+
 def _attention(context: RewriteContext, node: fx.Node) -> Operation:
     """Keep the scale that the dense head size implied."""
     query = arguments(node)[0]
@@ -201,6 +229,8 @@ REWRITES: dict[str, Rewriting] = {
     "slice": _slice,
     "select": _select,
     "group_norm": _group_norm,
+    "mean": _mean,
+    "rms_norm": _rms_norm,
     "scaled_dot_product_attention": _attention,
     "index": _index,
     "index_select": _index_select,

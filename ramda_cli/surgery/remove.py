@@ -16,13 +16,20 @@ from ramda_cli.structure import Structure, Support
 from ramda_cli.structure.discover import ChannelGraph
 from ramda_cli.structure.export import evaluation_mode
 from ramda_cli.structure.float64 import float64_throughout
+from ramda_cli.structure.labels import Value
 from ramda_cli.structure.support import named_tensors
+from ramda_cli.structure.trace import module_paths, operator_name
 from ramda_cli.surgery.kept import KeptPositions
 from ramda_cli.surgery.patches import Patches, resize_module_
 from ramda_cli.surgery.plan import Ranges, RemovalPlan, to_ranges
 from ramda_cli.surgery.program import GraphModel, GraphProgram
 from ramda_cli.surgery.rewrite import rewrite_program
-from ramda_cli.surgery.submodules import Masks, failing_module, replace_submodules_
+from ramda_cli.surgery.submodules import (
+    Masks,
+    failing_module,
+    replace_given_,
+    replace_submodules_,
+)
 
 _TOLERANCE = 1e-9
 """Relative, in float64: the same as the proof's."""
@@ -96,9 +103,9 @@ def _native(
     shared = {id(tensor): tensor for tensor in named_tensors(model).values()}
     native = copy.deepcopy(model, shared)
     patches = resize_module_(native, rewritten, graph.trace.aliases)
-    given = graph.trace.program.example_inputs
+    example = graph.trace.program.example_inputs
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    args, kwargs = pytree.tree_map(lambda leaf: _move(leaf, device), (given[0], dict(given[1])))
+    args, kwargs = pytree.tree_map(lambda leaf: _move(leaf, device), (example[0], dict(example[1])))
     wide_args, wide_kwargs = pytree.tree_map(_widen, (args, kwargs))
 
     def run_wide(module: nn.Module) -> list[Tensor]:
@@ -106,6 +113,14 @@ def _native(
 
     submodules: dict[str, GraphProgram] = {}
     masks = _masks(graph, kept)
+    rescaling = _rescaling_modules(graph, kept)
+    if rescaling:
+        given = replace_given_(
+            native, model, rescaling, masks, lambda module: module(*args, **kwargs)
+        )
+        if not given:
+            return None
+        submodules |= given
     for _ in range(_MOST_CLASSES):
         failure = failing_module(_in_float64(native), run_wide)
         if failure is None:
@@ -126,6 +141,22 @@ def _native(
         if not any(p != q and _inside(p, q) for q in submodules)
     }  # fmt: skip
     return _Native(native, patches, submodules)
+
+
+def _rescaling_modules(graph: ChannelGraph, kept: KeptPositions) -> list[str]:
+    """Return the modules that average over a width which shrinks: their graph scales the mean."""
+    paths = module_paths(graph.trace.program.graph)
+    found = []
+    for node in graph.trace.program.graph.nodes:
+        if node.op != "call_function" or operator_name(node.target) not in ("mean", "rms_norm"):
+            continue
+        x = graph.trace.values[node.args[0].name]
+        dims = [-1] if operator_name(node.target) == "rms_norm" else node.args[1:2] or [()]
+        if isinstance(x, Value) and any(
+            kept.masks(x)[dim] is not None for dim in pytree.tree_leaves(dims)
+        ):
+            found.append(paths.get(node.name, ""))
+    return list(dict.fromkeys(found))
 
 
 def _inside(path: str, other: str) -> bool:

@@ -110,6 +110,24 @@ def replace_submodules_(
     return {}
 
 
+def replace_given_(
+    native: nn.Module,
+    model: nn.Module,
+    paths: list[str],
+    masks: Mapping[str, Masks],
+    run: Run,
+) -> dict[str, GraphProgram]:
+    """Replace these submodules by graphs, in place; by none if one cannot be shrunk alone."""
+    if "" in paths:
+        return {}
+    calls = _record_calls(model, paths, run)
+    smaller = {path: _shrink(model, path, calls.get(path), masks) for path in paths}
+    known = {path: each for path, each in smaller.items() if each is not None}
+    if len(known) < len(paths):
+        return {}
+    return _replace(native, model, known, calls, masks)
+
+
 def _alike(model: nn.Module, path: str, masks: Mapping[str, Masks]) -> list[str]:
     """Return a submodule, and all of its class that shrink."""
     kind = type(model.get_submodule(path))

@@ -122,7 +122,8 @@ def test_contract_consumes_what_it_sums_with_a_weight() -> None:
     weight = couplings.fresh_value((4, 3), parameter="w")
     y = contract(couplings, [(x, "bi"), (weight, "oi")], "bo", "why")
     assert (y.shape, labels_of(y)) == ((2, 4), [[3, 4, 5, 6]])
-    ((labels, slots),) = couplings.consumptions
+    (consumption,) = couplings.consumptions
+    labels, slots = consumption.labels, consumption.readers
     assert slots == (Slot("w", 1),)
     assert {classes(couplings)[label] for label in labels.tolist()} == {0, 1, 2}
     assert fixed(couplings) == set()

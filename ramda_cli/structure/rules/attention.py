@@ -27,9 +27,10 @@ def attention(
     if attn_mask is not None:
         scores = join(couplings, [scores, attn_mask], "drop")
     mixed = [-2, -1] if is_causal else [-1]
-    weights = replace(
-        mix_value(couplings, scores, mixed, "a softmax over channels"), from_parameters=False
-    )
+    softened = mix_value(couplings, scores, mixed, "a softmax over channels")
+    # Zero scores give equal weights, not zero ones.
+    layers = tuple(layer.without_origin() for layer in softened.layers)
+    weights = replace(softened, layers=layers, from_parameters=False)
     return contract(couplings, [(weights, batch + "ts"), (value, batch + "sf")], batch + "tf",
                     "attention over channels")  # fmt: skip
 

@@ -19,7 +19,7 @@ def linear(
     """Return x Wᵀ + b: input channels are consumed, output channels are the weight's rows."""
     lead = _BATCH[: x.ndim - 1]
     product = contract(couplings, [(x, lead + "i"), (weight, "oi")], lead + "o", "linear")
-    return product if bias is None else join(couplings, [product, bias], "drop")
+    return product if bias is None else join(couplings, [product, bias], "sum")
 
 
 @rule("mm", "bmm", "matmul", "mv", "dot")

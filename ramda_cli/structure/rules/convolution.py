@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ramda_cli.structure.labels import Couplings, Layer, Value
+from ramda_cli.structure.labels import Couplings, Value
 from ramda_cli.structure.primitives import contract, mix_value, reshape
 from ramda_cli.structure.rules.normalization import per_channel
 from ramda_cli.structure.rules.registry import Output, rule
@@ -69,9 +69,11 @@ def convolve(
         y = contract(couplings, terms, "ngo", "a grouped convolution")
         y = reshape(couplings, y, (batch, y.shape[1] * y.shape[2]))
     if bias is not None:
-        y = per_channel(couplings, y, [bias])
+        y = per_channel(couplings, y, [bias], zero="sum")
     trailing = (1,) * len(kernel_dims)
-    layers = (Layer(layer.labels.reshape(layer.labels.shape + trailing)) for layer in y.layers)
+    layers = (
+        layer.relabelled(layer.labels.reshape(layer.labels.shape + trailing)) for layer in y.layers
+    )
     space = couplings.fixed_value(output.shape, "positions of a feature map", dims=kernel_dims)
     return couplings.value(output.shape, layers, held=space.held)
 

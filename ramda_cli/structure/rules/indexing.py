@@ -19,7 +19,9 @@ def embedding(
     couplings.fix_value(indices, "used as an index")
     lead = (1,) * (len(output.shape) - 1)
     layers = (
-        Layer(layer.labels.reshape(*lead, -1)) for layer in rows.layers if 0 not in layer.support
+        Layer(layer.labels.reshape(*lead, -1), makers=layer.zeroed_by)
+        for layer in rows.layers
+        if 0 not in layer.support
     )
     return couplings.value(output.shape, layers)
 

@@ -5,12 +5,17 @@ from dataclasses import replace
 from typing import Any
 
 from ramda_cli.structure.labels import Couplings, Layer, Value, along
-from ramda_cli.structure.primitives import join, mix_value, reshape
+from ramda_cli.structure.primitives import ZeroRule, join, mix_value, reshape
 from ramda_cli.structure.rules.registry import Output, rule
 
 
 def per_channel(
-    couplings: Couplings, x: Value, vectors: Sequence[Value | None], *, dim: int = 1
+    couplings: Couplings,
+    x: Value,
+    vectors: Sequence[Value | None],
+    *,
+    dim: int = 1,
+    zero: ZeroRule = "drop",
 ) -> Value:
     """Combine `x` with vectors along its channel dimension."""
     for vector in vectors:
@@ -18,8 +23,11 @@ def per_channel(
             continue
         shape = [1] * x.ndim
         shape[dim] = vector.shape[0]
-        layers = tuple(Layer(along(layer.labels, dim, x.ndim)) for layer in vector.layers)
-        x = join(couplings, [x, Value(tuple(shape), layers, vector.from_parameters)], "drop")
+        layers = tuple(
+            Layer(along(layer.labels, dim, x.ndim), makers=layer.zeroed_by)
+            for layer in vector.layers
+        )
+        x = join(couplings, [x, Value(tuple(shape), layers, vector.from_parameters)], zero)
     return x
 
 
@@ -55,7 +63,21 @@ def batch_norm(
     return _with_statistics(output, _forget_zeros(y))
 
 
-@rule("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm")
+@rule("rms_norm", "_fused_rms_norm")
+def rms_norm(
+    couplings: Couplings, output: Output, x: Value, normalized_shape: Sequence[int],
+    weight: Value | None = None, *_: Any,
+) -> list[Value]:  # fmt: skip
+    """Divide by the mean square over the trailing dimensions: as `layer_norm`, or a stream."""
+    last = x.ndim - 1
+    along_width = [layer for layer in x.layers if layer.support == {last}]
+    if len(normalized_shape) > 1 or not along_width or not couplings.normalise(along_width[0]):
+        return layer_norm(couplings, output, x, normalized_shape, weight)
+    affine = [] if weight is None else [weight]
+    return _with_statistics(output, join(couplings, [x, *affine], "product" if affine else "keep"))
+
+
+@rule("layer_norm", "native_layer_norm")
 def layer_norm(
     couplings: Couplings, output: Output, x: Value, normalized_shape: Sequence[int],
     weight: Value | None = None, bias: Any = None, *_: Any,

@@ -4,6 +4,7 @@ Any operator that torch tags as pointwise uses `pointwise`; the rule decides onl
 operand makes a zero result.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ramda_cli.structure.labels import Couplings, Shape, Value
@@ -32,7 +33,16 @@ def _lead(value: Value, shape: Shape) -> Value:
 def multiply(couplings: Couplings, output: Output, x: Any, other: Any) -> Value:
     """Zero where a weight is; a number leaves zeros alone."""
     both = isinstance(x, Value) and isinstance(other, Value)
-    return pointwise(couplings, output, x, other, zero="product" if both else "keep")
+    product = pointwise(couplings, output, x, other, zero="product" if both else "keep")
+    return replace(product, is_square=x is other)
+
+
+@rule("pow")
+def power(couplings: Couplings, output: Output, x: Any, exponent: Any) -> Value:
+    """Raise to a power; a positive one leaves zeros alone."""
+    positive = isinstance(exponent, (int, float)) and exponent > 0
+    raised = pointwise(couplings, output, x, exponent, zero="keep" if positive else "drop")
+    return replace(raised, is_square=isinstance(exponent, (int, float)) and exponent == 2)
 
 
 @rule("add", "sub")
@@ -63,7 +73,8 @@ def gated(couplings: Couplings, output: Output, x: Value, dim: int = -1) -> Valu
 
 @rule(
     "neg", "clone", "alias", "_to_copy", "to", "relu", "abs", "detach", "detach_", "contiguous",
-    "dropout", "lift_fresh_copy", "type_as", "relu6", "_conj",
+    "dropout", "lift_fresh_copy", "type_as", "relu6", "_conj", "gelu", "silu", "tanh", "sin", "erf",
+    "hardswish", "mish", "elu", "selu", "celu", "leaky_relu",
 )  # fmt: skip
 def zero_preserving(couplings: Couplings, output: Output, x: Value, *_: Any, **__: Any) -> Value:
     """Map zero to zero, whatever the other arguments."""
@@ -72,9 +83,8 @@ def zero_preserving(couplings: Couplings, output: Output, x: Value, *_: Any, **_
 
 @rule(
     "where", "fill", "masked_fill", "floor_divide", "__and__", "__or__", "__xor__", "logical_or",
-    "logical_and", "logical_not", "bitwise_not", "hardswish", "hardsigmoid", "hardtanh", "mish",
-    "softplus", "celu", "selu", "elu", "rrelu", "leaky_relu", "prelu", "_prelu_kernel", "clamp",
-    "clamp_min", "clamp_max", "log_sigmoid_forward",
+    "logical_and", "logical_not", "bitwise_not", "hardsigmoid", "hardtanh", "softplus", "rrelu",
+    "prelu", "_prelu_kernel", "clamp", "clamp_min", "clamp_max", "log_sigmoid_forward",
 )  # fmt: skip
 def untagged(couplings: Couplings, output: Output, *operands: Any, **_: Any) -> Value:
     """Act element by element without torch's tag saying so."""

@@ -1,6 +1,7 @@
 """Reductions: the channels along the reduced dimensions become one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,8 +44,21 @@ def reduction(couplings: Couplings, output: Output, x: Value, *rest: Any, **_: A
     return reduce(couplings, output, x, dims, "a reduction")
 
 
+@rule("mean")
+def mean(couplings: Couplings, output: Output, x: Value, *rest: Any, **more: Any) -> list[Value]:
+    """Reduce; the mean square over a width is what an RMSNorm divides by."""
+    dims = {d % x.ndim for d in rest[0]} if rest and isinstance(rest[0], (list, tuple)) else set()
+    free = tuple(
+        layer
+        for layer in x.layers
+        if x.is_square and layer.support == dims and couplings.normalise(layer)
+    )
+    others = replace(x, layers=tuple(layer for layer in x.layers if layer not in free))
+    return reduction(couplings, output, others, *rest, **more)
+
+
 for _name in (
-    "mean", "sum", "amax", "amin", "var", "var_mean", "std", "prod", "any", "all", "argmax",
+    "sum", "amax", "amin", "var", "var_mean", "std", "prod", "any", "all", "argmax",
     "argmin", "logsumexp",
 ):  # fmt: skip
     rule(_name)(reduction)
