@@ -130,3 +130,22 @@ def test_a_layer_norm_keeps_its_width_and_says_why() -> None:
     structure = discover(Decoder(nn.LayerNorm), IDS, residual=True)
     assert all("embed" not in group.name for group in structure.groups)
     assert any("LayerNorm" in fixed.reason for fixed in structure.fixed)
+
+
+def test_heads_in_front_of_a_norm_are_zero_where_their_values_are() -> None:
+    """Zero queries give equal weights, not zero outputs: the values make a head."""
+
+    def run(m: Net, x: Tensor) -> Tensor:
+        q, k, v = (layer(x).view(*x.shape[:2], 4, 2).transpose(1, 2) for layer in (m.q, m.k, m.v))
+        heads = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        return m.out(m.norm(heads.transpose(1, 2).reshape(*x.shape[:2], 8)))
+
+    net = Net(
+        run, q=nn.Linear(5, 8), k=nn.Linear(5, 8), v=nn.Linear(5, 8), norm=nn.RMSNorm(8),
+        out=nn.Linear(8, 2),
+    )  # fmt: skip
+    x, more = inputs(2, 3, 5), inputs(4, 3, 5, seed=2)
+    model, smaller, _ = shrink(net, x)
+    assert smaller.v.weight.shape == (4, 5)
+    assert_equal(call(model, x), call(smaller, x))
+    assert_equal(call(model, more), call(smaller, more))
