@@ -140,7 +140,13 @@ def _alike(model: nn.Module, path: str, masks: Mapping[str, Masks]) -> list[str]
 
 
 def _is_graph(model: nn.Module, path: str) -> bool:
-    return isinstance(model.get_submodule(path), GraphModel)
+    """Tell whether a submodule is a graph or lies inside one, where it holds tensors at most."""
+    inside = model
+    for name in path.split("."):
+        inside = inside._modules.get(name) or nn.Module()
+        if isinstance(inside, GraphModel):
+            return True
+    return False
 
 
 def _replace(
