@@ -49,7 +49,7 @@ def main() -> None:
     for name in options.models or _all():
         if options.resume and name in rows:
             continue
-        rows[name] = _in_process(name, onnx=not options.no_onnx)
+        rows[name] = {**_in_process(name, onnx=not options.no_onnx), **_when()}
         print(f"{name}: {_in_short(rows[name])}", flush=True)
         known = {key: rows[key] for key in _all() if key in rows}
         _write(options.output, {**_circumstances(), "models": known})
@@ -107,11 +107,7 @@ def _measure(name: str, *, onnx: bool) -> Row:
     }  # fmt: skip
 
 
-def _circumstances() -> Row:
-    import timm
-    import torch
-    import transformers
-
+def _when() -> Row:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         capture_output=True, text=True, check=False, cwd=ROOT,
@@ -119,6 +115,15 @@ def _circumstances() -> Row:
     return {
         "commit": commit.stdout.strip(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _circumstances() -> Row:
+    import timm
+    import torch
+    import transformers
+
+    return {
         "device": f"cpu, {torch.get_num_threads()} of {os.cpu_count()} threads",
         "versions": {
             "torch": torch.__version__,
@@ -146,14 +151,21 @@ def _page(document: Row) -> str:
         "for a step, saved, loaded and compared again; exported to ONNX and run. No figure is from",
         "a trained model.",
         "",
-        f"`python scripts/coverage_report.py` at {document['commit']}, {document['date']},"
-        f" {document['device']}, {versions}.",
+        f"`python scripts/coverage_report.py` at {_range(rows, 'commit')}, {_range(rows, 'date')},",
+        f"{document['device']}, {versions}.",
     ]
     for title, library in (("timm", "timm:"), ("transformers", "hf:")):
         chosen = {name: row for name, row in rows.items() if name.startswith(library)}
         if chosen:
             lines += ["", f"## {title}", "", *_summary(list(chosen.values())), "", *_table(chosen)]
     return "\n".join(lines) + "\n"
+
+
+def _range(rows: dict[str, Row], key: str) -> str:
+    """Return the one value, or the first and last by date."""
+    ordered = sorted(rows.values(), key=lambda row: row["date"])
+    first, last = ordered[0][key], ordered[-1][key]
+    return first if first == last else f"{first} to {last}"
 
 
 def _summary(rows: Sequence[Row]) -> list[str]:
@@ -163,7 +175,8 @@ def _summary(rows: Sequence[Row]) -> list[str]:
     whole = sum(not row["submodules"] for row in own)
     onnx = sum(_has_onnx(row) for row in good)
     lines = [
-        f"- exact to 1e-9 in float64: {exact} of {len(rows)}",
+        f"- exact to 1e-9 in float64: {exact} of {len(rows)}; the zeroing itself moves the outputs"
+        f" by {min(row['moved'] for row in good):.1%} of their largest or more",
         f"- in the model's own class: {len(own)} ({whole} by sizes alone, the others with"
         " submodules that run as graphs)",
         f"- a training step, save, load, equal: {sum(row['trains'] for row in good)}",

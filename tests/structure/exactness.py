@@ -62,11 +62,15 @@ def inputs(*shape: int, seed: int = 1) -> Tensor:
 
 
 @torch.no_grad()
-def randomize_(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every parameter and buffer a value that matters; variances stay positive."""
+def randomize_(model: nn.Module, seed: int = 0, *, buffers: str = "") -> nn.Module:
+    """Give every parameter and buffer a value that matters; variances stay positive.
+
+    Of the buffers only those with `buffers` in their name: others may be bounds or tables.
+    """
     generator = torch.Generator().manual_seed(seed)
+    others = {name for name, _ in model.named_buffers() if buffers not in name}
     for name, tensor in named_tensors(model.double().eval()).items():
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or name in others:
             continue
         noise = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
         if "var" in name:
