@@ -252,10 +252,11 @@ def _detached(leaf: Any) -> Any:
 
 
 def _put(model: nn.Module, path: str, module: GraphModel) -> None:
-    """Replace a submodule under every name that it has, keeping the tensors of the model."""
+    """Replace a submodule under every name that it has, keeping its tensors and its mode."""
     old = model.get_submodule(path)
     tensors = named_tensors(old)
     module.share_tensors_(tensors)
+    module.train(old.training)
     for owner in list(model.modules()):
         for name, child in owner._modules.items():
             if child is old:

@@ -75,6 +75,28 @@ def test_names_stay_and_everything_trains() -> None:
     assert not torch.equal(first, second), "the block's own dropout is still there"
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_graph_takes_the_mode_of_what_it_replaces(training: bool) -> None:
+    """In training mode its BatchNorm would use the batch, and change what it keeps."""
+
+    class Normed(StubbornAttention):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(12)
+
+        def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+            return super().forward(self.norm(x.transpose(1, 2)).transpose(1, 2), scale)
+
+    model = randomize_(nn.Sequential(Normed(), nn.Linear(12, 3)))
+    structure = discover(model, TOKENS)
+    zero_(model, structure, choose(structure, 0.5))
+    model.train(training)
+    smaller, plan = remove(model, structure, identify(model, structure))
+    assert set(plan.submodules) == {"0"}
+    assert all(module.training == training for module in smaller.modules())
+    assert_equal(call(copy.deepcopy(model), TOKENS), call(smaller, TOKENS))
+
+
 def test_a_block_called_twice_is_replaced_under_both_names() -> None:
     block = Block()
     model, smaller, plan = shrunk(nn.Sequential(block, block, nn.Linear(12, 3)))
