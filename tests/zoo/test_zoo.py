@@ -10,7 +10,7 @@ from tests.zoo.check import EXACT, Checked, check
 from tests.zoo.huggingface import TYPES
 from tests.zoo.timm_families import FAMILIES
 
-QUICK_FAMILIES = ("byobnet", "cait", "convnext", "nfnet", "vision_transformer_relpos")
+QUICK_FAMILIES = ("byobnet", "convnext", "nfnet")
 QUICK_TYPES = ("bert", "gpt2", "llama", "mixtral", "swin", "t5")
 
 
