@@ -19,7 +19,7 @@ from ramda_cli.file_header import read_header
 from ramda_cli.models.building import build_module
 from ramda_cli.models.loaded import ModelSource
 from ramda_cli.surgery import GraphModel, GraphProgram
-from ramda_cli.surgery.patches import apply_patches_, set_tensor_
+from ramda_cli.surgery.patches import apply_patches_, set_module_, set_tensor_
 
 _MOST_REMOVED = 1000
 _SMALL_ELEMENTS = 100_000_000
@@ -106,11 +106,7 @@ def _replace_submodules_(
                 buffers[tensor] = tensors[f"{name}.{tensor}"]
             else:
                 raise _does_not_fit(path, f"{name}.{tensor} is missing")
-        graph = GraphModel(program, parameters, buffers)
-        for owner in list(module.modules()):
-            for key, child in owner._modules.items():
-                if child is old:
-                    owner._modules[key] = graph
+        set_module_(module, old, GraphModel(program, parameters, buffers))
 
 
 def _source(path: Path, document: dict[str, Any]) -> ModelSource:

@@ -89,6 +89,14 @@ def _set(module: nn.Module, name: str, size: Size) -> None:
     setattr(target, leaf, tuple(size) if is_tuple and isinstance(size, list) else size)
 
 
+def set_module_(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Replace a submodule under every name that it has, in place."""
+    for owner in list(model.modules()):
+        for name, child in owner._modules.items():
+            if child is old:
+                owner._modules[name] = new
+
+
 def set_tensor_(module: nn.Module, name: str, tensor: Tensor) -> None:
     """Replace a parameter or buffer by one of another shape, in place."""
     path, _, leaf = name.rpartition(".")

@@ -21,6 +21,7 @@ from ramda_cli.structure.solve import Classes, solve
 from ramda_cli.structure.support import named_tensors
 from ramda_cli.structure.trace import Trace, trace
 from ramda_cli.surgery.kept import KeptPositions
+from ramda_cli.surgery.patches import set_module_
 from ramda_cli.surgery.program import GraphModel, GraphProgram
 from ramda_cli.surgery.rewrite import rewrite_program
 
@@ -257,10 +258,7 @@ def _put(model: nn.Module, path: str, module: GraphModel) -> None:
     tensors = named_tensors(old)
     module.share_tensors_(tensors)
     module.train(old.training)
-    for owner in list(model.modules()):
-        for name, child in owner._modules.items():
-            if child is old:
-                owner._modules[name] = module
+    set_module_(model, old, module)
 
 
 def _entering(running: list[Failure], path: str) -> Callable[..., None]:
