@@ -1,13 +1,21 @@
 """Proximal optimizers with the `torch.optim.Optimizer` interface."""
 
+from ramda_cli.optimizers.dual_averaging import RAMDA, RMDA
 from ramda_cli.optimizers.penalty import Penalty, penalties
-from ramda_cli.optimizers.ramda import RAMDA
+from ramda_cli.optimizers.prox_gen import ProxGen, ProxSSI
+from ramda_cli.optimizers.prox_sgd import ProxSGD
+from ramda_cli.optimizers.proximal import ProximalOptimizer
 from ramda_cli.optimizers.thresholds import FixedWeights, Threshold, ThresholdRule, ZeroTest
 
 __all__ = [
     "RAMDA",
+    "RMDA",
     "FixedWeights",
     "Penalty",
+    "ProxGen",
+    "ProxSGD",
+    "ProxSSI",
+    "ProximalOptimizer",
     "Threshold",
     "ThresholdRule",
     "ZeroTest",

@@ -1,6 +1,6 @@
 """The penalties that take part in a step, and their solution."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,24 +14,35 @@ from ramda_cli.subproblem import (
     CellIndex,
     Groups,
     Member,
-    Moments,
+    Problem,
+    Solver,
     index_cells,
-    newton_from_zero,
-    solve_secular,
 )
 
 
 @dataclass(frozen=True, eq=False)
-class Solved:
-    """What a step found out about the channels.
+class Solutions:
+    """What is kept of the last solution, from one step to the next.
 
     Attributes:
-        norms: ‖p‖ of each channel's solution, 0 iff it is zero; the last one where idle.
-        certificate: norm of the smallest subgradient of the subproblem at the solution.
+        norms: ‖p‖ of each channel, 0 iff it is zero; the last one where idle.
+        ratios: L/‖p‖, infinite where the channel is zero, 0 before the first step.
     """
 
     norms: Float[Tensor, " channels"]
-    certificate: Float[Tensor, ""]
+    ratios: Float[Tensor, " channels"]
+
+    @classmethod
+    def unsolved(cls, channels: int, dtype: torch.dtype, device: torch.device) -> "Solutions":
+        """Return what is kept before the first step: nothing is zero, nothing known."""
+        tiny = torch.finfo(dtype).tiny
+        norms = torch.full((channels,), tiny, dtype=dtype, device=device)
+        return cls(norms, torch.zeros_like(norms))
+
+    def copy_(self, other: "Solutions") -> None:
+        """Take over other values."""
+        self.norms.copy_(other.norms)
+        self.ratios.copy_(other.ratios)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +54,21 @@ class ActivePenalties:
 
     Attributes:
         members: names of the parameters that have active channels, in the order of `index`.
+        parts: what each of them has in the channels.
         index: their map from cells to channels; none if there are no members.
         held: per parameter, the dimension and the positions that idle channels own.
         idle: channels of idle penalties.
+        any_idle: whether there are such.
         sizes: penalized entries of each channel.
         weights: λ of each channel.
     """
 
     members: tuple[str, ...]
+    parts: tuple[Member, ...]
     index: CellIndex | None
     held: Mapping[str, tuple[int, Int[Tensor, " positions"]]]
     idle: Bool[Tensor, " channels"]
+    any_idle: bool
     sizes: Float[Tensor, " channels"]
     weights: Float[Tensor, " channels"]
 
@@ -65,65 +80,49 @@ class ActivePenalties:
         factors: Sequence[float],
         scale: float,
         rule: ThresholdRule,
-        last_norms: Float[Tensor, " channels"],
+        solver: Solver,
+        last: Solutions,
         gradients: Sequence[Tensor],
         iterates: Sequence[Tensor],
-    ) -> Solved:
-        """Overwrite w of each member by its part of the solution.
+    ) -> tuple[Solutions, Float[Tensor, ""]]:
+        """Overwrite w of each member by its part of the solution, and return the certificate too.
 
         Args:
             w: D x₀ - v of each member.
             d: diagonal of D of each member.
-            factors: `scale` over the member's own sum of step sizes.
+            factors: `scale` over the member's own.
             scale: α.
             rule: decides zero set and shrinkage.
-            last_norms: as the previous step returned them.
+            solver: solves for the other channels.
+            last: of the previous step.
             gradients: of each member, with any strides.
             iterates: of each member, before the step, with any strides.
         """
         index = self.index
         if index is None:
-            return Solved(last_norms, last_norms.new_zeros(()))
+            return last, last.norms.new_zeros(())
         groups = Groups(index, w, d, factors=factors)
         moments = groups.normalize_()
 
+        def laid_out(values: Sequence[Tensor]) -> list[Tensor]:
+            pairs = zip(values, w, strict=True)
+            return [torch.empty_like(like).copy_(each) for each, like in pairs]
+
         def change() -> Float[Tensor, " channels"]:
-            laid_out = [
-                [torch.empty_like(like).copy_(each) for each, like in zip(some, w, strict=True)]
-                for some in (gradients, iterates)
-            ]
-            return index.inner_products(*laid_out)
+            return index.inner_products(laid_out(gradients), laid_out(iterates))
 
-        zero, shrinkage = self._threshold(moments, scale, rule, last_norms == 0, change)
-        root = solve_secular(
-            groups.secular_sums,
-            lower=newton_from_zero(moments.norm, moments.curvature, shrinkage),
-            guess=last_norms / moments.scale,
-            shrinkage=shrinkage,
-            zero=zero,
-        )
-        # 0/r, and not 0/0, where nothing shrinks: `r` is positive for every channel.
-        groups.solve_(torch.where(zero, torch.inf, shrinkage / root.r), moments.scale)
-        tiny = torch.finfo(root.r.dtype).tiny
-        norms = torch.where(zero, 0.0, (root.r * moments.scale).clamp_min(tiny))
-        certificate = torch.linalg.vector_norm(root.residual * moments.scale)
-        return Solved(torch.where(self.idle, last_norms, norms), certificate)
-
-    def _threshold(
-        self,
-        moments: Moments,
-        scale: float,
-        rule: ThresholdRule,
-        was_zero: Bool[Tensor, " channels"],
-        change: Callable[[], Float[Tensor, " channels"]],
-    ) -> tuple[Bool[Tensor, " channels"], Float[Tensor, " channels"]]:
-        """Return the zero set and the shrinkage in the units of the moments."""
         crit = moments.norm * moments.scale / self.sizes.sqrt()
         crit = crit.masked_fill(self.idle, torch.inf)
-        threshold = rule(ZeroTest(crit, self.sizes, was_zero, scale, change))
+        threshold = rule(ZeroTest(crit, self.sizes, last.norms == 0, scale, change))
         shrinkage = threshold.shrinkage / moments.scale
         # An idle channel has no entries here: its norm is 0, so it is skipped as a zero one is.
-        return threshold.zero | (moments.norm <= shrinkage), shrinkage
+        zero = threshold.zero | (moments.norm <= shrinkage)
+        solution = solver.solve_(
+            Problem(groups, moments, shrinkage, zero, last.norms, lambda: laid_out(iterates))
+        )
+        norms = torch.where(self.idle, last.norms, solution.norms)
+        ratios = torch.where(self.idle, last.ratios, solution.ratios)
+        return Solutions(norms, ratios), solution.certificate
 
 
 def select_active(layout: PenaltyLayout, tensors: Mapping[str, Tensor]) -> ActivePenalties:
@@ -153,9 +152,11 @@ def select_active(layout: PenaltyLayout, tensors: Mapping[str, Tensor]) -> Activ
     first = next(iter(tensors.values()))
     return ActivePenalties(
         tuple(part.name for part in active),
+        tuple(members),
         index_cells(members, layout.channels) if members else None,
         held,
         torch.from_numpy(idle_channels).to(first.device),
+        bool(idle_channels.any()),
         torch.from_numpy(layout.sizes).to(first),
         torch.from_numpy(layout.weights).to(first),
     )

@@ -153,6 +153,16 @@ class Groups:
             derivatives.append(derivative.mul_(factor))
         return self._index.by_channel(phis), self._index.by_channel(derivatives)
 
+    @property
+    def index(self) -> CellIndex:
+        """The map from cells to channels."""
+        return self._index
+
+    @property
+    def members(self) -> list[tuple[Cells, float]]:
+        """The values of each member, and its factor, which a normalized w has in it already."""
+        return [*zip(self._members, self._factors, strict=True)]
+
     def solve_(self, ratio: Float[Tensor, " channels"], scale: Float[Tensor, " channels"]) -> None:
         """Overwrite w by p = w / (d + L/r), and by w / d where no channel owns the entry.
 

@@ -87,7 +87,7 @@ def test_the_state_takes_three_tensors_per_parameter():
     _train(optimizer, named, range(1))
     sizes = [sum(x.nbytes for x in optimizer.state[p].values()) for p in named.values()]
     channels = sum(each.channels for each in groups())
-    assert sum(sizes) == sum(12 * p.numel() for p in named.values()) + 4 * channels
+    assert sum(sizes) == sum(12 * p.numel() for p in named.values()) + 8 * channels
 
 
 def test_settings_follow_a_scheduler():

@@ -1,0 +1,247 @@
+"""Dual averaging with momentum: RAMDA, and RMDA, which has no preconditioner."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ramda_cli.optimizers.active import ActivePenalties
+from ramda_cli.optimizers.fused import Kernels, Settings, kernels_for, operand, take_step, why_not
+from ramda_cli.optimizers.moving import Moving
+from ramda_cli.optimizers.penalty import Penalty
+from ramda_cli.optimizers.proximal import ProximalOptimizer, Subproblem
+from ramda_cli.optimizers.thresholds import FixedWeights, ThresholdRule
+from ramda_cli.subproblem import ExactSolver, Solver
+
+
+class DualAveraging(ProximalOptimizer):
+    """What RAMDA and RMDA share: sums of gradients since the anchor, which a restart moves."""
+
+    def accumulate(self, members: Sequence[Moving], settings: dict[str, Any]) -> None:
+        """Add the gradients, weighted by s_t = lr √t, to the sums."""
+        step_size = self._advance(settings)
+        sums = [each.state["grad_sum"] for each in members]
+        gradients = [
+            each.gradient.to(total.dtype) for each, total in zip(members, sums, strict=True)
+        ]
+        torch._foreach_add_(sums, gradients, alpha=step_size)
+        if "grad_sq_sum" in members[0].state:
+            squares = [each.state["grad_sq_sum"] for each in members]
+            torch._foreach_addcmul_(squares, gradients, gradients, value=step_size)
+
+    @staticmethod
+    def _advance(settings: dict[str, Any]) -> float:
+        """Return s_t, and add it to α."""
+        step_size = float(settings["lr"] * math.sqrt(settings["step"]))
+        settings["step_size_sum"] += step_size
+        return step_size
+
+    def scale(self, settings: dict[str, Any]) -> float:
+        """Return α, the sum of the step sizes."""
+        return float(settings["step_size_sum"])
+
+    def averaging(self, settings: dict[str, Any]) -> float:
+        """Return c, the `momentum`."""
+        return float(settings["momentum"])
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Take the current weights as the anchor and forget all sums, as at a milestone."""
+        for param_group in self.param_groups:
+            param_group.update(step=0, step_size_sum=0.0)
+        for parameter, state in self.state.items():
+            if "anchor" in state:
+                state["anchor"].copy_(state.get("master", parameter))
+                for key in ("grad_sum", "grad_sq_sum"):
+                    if key in state:
+                        state[key].zero_()
+
+
+class RAMDA(DualAveraging):
+    """Dual averaging with a diagonal preconditioner and an exactly solved proximal subproblem.
+
+    At step t, with s_t = lr·√t and gradient g_t:
+
+        v ← v + s_t g_t,   u ← u + s_t g_t²,   α ← α + s_t,   D = u^(1/3) + eps
+        p = argmin_x ⟨v, x-x₀⟩ + ½‖x-x₀‖²_D + α ψ(x)
+        x ← (1-momentum) x + momentum p
+
+    The zeros of p are exact; those of x are once `momentum` is 1, or after `snap_`. Without
+    penalties it is MADGRAD (Defazio and Jelassi, 2021).
+
+    The state takes three tensors per parameter, `anchor` (x₀), `grad_sum` (v) and `grad_sq_sum`
+    (u), all fp32 at least: 12 bytes. A parameter of lower precision also has a fp32 `master` copy
+    of x.
+
+    `lr`, `momentum` and `eps` may be changed in `param_groups` between steps. Where the members of
+    a penalty have different sums α, each one's linear and quadratic terms are rescaled to the
+    first α: another lr is then another metric, and not another regularizer.
+
+    Reference: Huang & Lee, NeurIPS 2024 (arXiv:2403.14398).
+
+    Args:
+        named_parameters: as from `model.named_parameters()`, or param_groups of such.
+        penalties: what to regularize; entries of no penalty have ψ = 0.
+        lr: step size, > 0.
+        momentum: weight of the new solution in the iterate, in (0, 1].
+        eps: added to the preconditioner, > 0.
+        thresholds: decides which channels are zero; the weights of `penalties` when not given.
+        solver: `exact`; or `pg`, the paper's proximal gradient; or one with settings of its own.
+        fused: whether steps are taken by kernels, in two passes over memory: wherever they can be
+            when None. Kernels want the exact solver, and fp32 or bf16 parameters on a CPU.
+    """
+
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]],
+        penalties: Sequence[Penalty] = (),
+        *,
+        lr: float = 1e-2,
+        momentum: float = 1e-2,
+        eps: float = 1e-6,
+        thresholds: ThresholdRule | None = None,
+        solver: Solver | str = "exact",
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "eps": eps, "step_size_sum": 0.0}
+        super().__init__(
+            named_parameters, penalties, defaults, thresholds=thresholds, solver=solver
+        )
+        self._fused = fused
+        self._kernels: tuple[ActivePenalties, Kernels] | None = None
+        if fused and not isinstance(self._solver, ExactSolver):
+            raise ValueError("fused=True needs solver='exact'")
+
+    def check_settings(self, settings: dict[str, Any]) -> None:
+        """Raise ValueError where `lr`, `momentum` or `eps` is out of its range."""
+        check_lr_and_momentum(settings)
+        if not settings["eps"] > 0.0:
+            raise ValueError(f"eps must be > 0, got {settings['eps']}")
+
+    def new_state(self, start: Tensor) -> dict[str, Tensor]:
+        """Return the anchor and the two sums."""
+        return {
+            "anchor": start,
+            "grad_sum": torch.zeros_like(start),
+            "grad_sq_sum": torch.zeros_like(start),
+        }
+
+    def subproblem(self, members: Sequence[Moving]) -> Subproblem:
+        """Return the anchor, v and D = u^(1/3) + eps."""
+        d = torch._foreach_pow([each.state["grad_sq_sum"] for each in members], 1 / 3)
+        torch._foreach_add_(d, [each.param_group["eps"] for each in members])
+        anchor, linear = ([each.state[key] for each in members] for key in ("anchor", "grad_sum"))
+        return Subproblem(anchor, linear, d)
+
+    def fused_step(self, moving: dict[str, Moving]) -> bool:
+        """Take the whole step by kernels if they can; else do nothing.
+
+        Raises:
+            RuntimeError: they cannot, and `fused` is True.
+        """
+        if self._fused is False or not isinstance(self._solver, ExactSolver):
+            return False
+        active = self._select_active(moving)
+        reason = why_not([*moving.values()], active)
+        if reason is not None and self._fused:
+            raise RuntimeError(f"fused=True, but {reason}")
+        groups = [g for g in self.param_groups if any(m.param_group is g for m in moving.values())]
+        # A param_group that has not had a step size above zero has nothing to solve yet.
+        if reason is not None or not all(self.scale(g) + g["lr"] > 0.0 for g in groups):
+            return False
+        if self._kernels is None or self._kernels[0] is not active:
+            self._kernels = active, kernels_for(moving, active)
+        self._take_fused_step(moving, groups, active, self._kernels[1])
+        return True
+
+    def _take_fused_step(
+        self,
+        moving: dict[str, Moving],
+        groups: list[dict[str, Any]],
+        active: ActivePenalties,
+        kernels: Kernels,
+    ) -> None:
+        leading = moving[active.members[0]].param_group if active.members else groups[0]
+        before = self.scale(leading)
+        for group in groups:
+            group["step"] += 1
+        sizes = [self._advance(group) for group in groups]
+        scale = self.scale(leading)
+        settings = [
+            Settings(size, group["eps"], group["momentum"], scale / self.scale(group))
+            for size, group in zip(sizes, groups, strict=True)
+        ]
+        numbers = {id(group): number for number, group in enumerate(groups)}
+        operands = [operand(each, numbers[id(each.param_group)]) for each in moving.values()]
+        solved, self.certificate = take_step(
+            kernels,
+            operands,
+            settings,
+            active=active,
+            scale=scale,
+            growth=scale / before if before > 0.0 else 1.0,
+            rule=self._thresholds or FixedWeights(active.weights),
+            last=self._solutions(),
+        )
+        self._solutions().copy_(solved)
+
+
+class RMDA(DualAveraging):
+    """Dual averaging with momentum; the subproblem has the closed form of a proximal operator.
+
+    At step t, with s_t = lr·√t and gradient g_t:
+
+        v ← v + s_t g_t,   α ← α + s_t
+        p = argmin_x ⟨v, x-x₀⟩ + ½√t ‖x-x₀‖² + α ψ(x)
+        x ← (1-momentum) x + momentum p
+
+    Reference: Huang & Lee, ICLR 2022 (arXiv:2112.02612).
+
+    Args:
+        named_parameters: as from `model.named_parameters()`, or param_groups of such.
+        penalties: what to regularize; entries of no penalty have ψ = 0.
+        lr: step size, > 0.
+        momentum: weight of the new solution in the iterate, in (0, 1].
+        thresholds: decides which channels are zero; the weights of `penalties` when not given.
+    """
+
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]],
+        penalties: Sequence[Penalty] = (),
+        *,
+        lr: float = 1e-1,
+        momentum: float = 1e-2,
+        thresholds: ThresholdRule | None = None,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "step_size_sum": 0.0}
+        super().__init__(
+            named_parameters, penalties, defaults, thresholds=thresholds, solver=ExactSolver()
+        )
+
+    def check_settings(self, settings: dict[str, Any]) -> None:
+        """Raise ValueError where `lr` or `momentum` is out of its range."""
+        check_lr_and_momentum(settings)
+
+    def new_state(self, start: Tensor) -> dict[str, Tensor]:
+        """Return the anchor and the sum."""
+        return {"anchor": start, "grad_sum": torch.zeros_like(start)}
+
+    def subproblem(self, members: Sequence[Moving]) -> Subproblem:
+        """Return the anchor, v and D = √t."""
+        anchor, linear = ([each.state[key] for each in members] for key in ("anchor", "grad_sum"))
+        d = [
+            torch.full_like(x, math.sqrt(each.param_group["step"]))
+            for x, each in zip(anchor, members, strict=True)
+        ]
+        return Subproblem(anchor, linear, d)
+
+
+def check_lr_and_momentum(settings: dict[str, Any]) -> None:
+    """Raise ValueError where one is out of its range."""
+    if not settings["lr"] > 0.0:
+        raise ValueError(f"lr must be > 0, got {settings['lr']}")
+    if not 0.0 < settings["momentum"] <= 1.0:
+        raise ValueError(f"momentum must be in (0, 1], got {settings['momentum']}")

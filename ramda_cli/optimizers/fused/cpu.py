@@ -1,0 +1,111 @@
+"""Calls the CPU kernels of `cpu.cpp` on tensors."""
+
+import ctypes
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ramda_cli.optimizers.fused.library import load
+from ramda_cli.optimizers.fused.operands import Operand, Settings
+from ramda_cli.optimizers.fused.tiles import Tiles
+
+_GRADIENT_TYPES = {torch.float32: 0, torch.bfloat16: 1}
+
+
+class CpuKernels:
+    """The passes over memory of one step.
+
+    Args:
+        tiles: of the tensors that `bind` is given.
+        channels: how many there are.
+    """
+
+    def __init__(self, tiles: Tiles, channels: int) -> None:
+        self._library = load()
+        self._tiles = tiles
+        self._channels = channels
+        self._sums = np.empty((4, tiles.slots))
+        self._tensors: npt.NDArray[np.int64] = np.empty((0, 8), dtype=np.int64)
+        self._settings: npt.NDArray[np.float32] = np.empty((0, 4), dtype=np.float32)
+
+    def bind(self, operands: Sequence[Operand], settings: Sequence[Settings]) -> None:
+        """Say where the tensors of this step are, and with what settings."""
+        self._tensors = np.array([_pointers(each) for each in operands], dtype=np.int64)
+        self._settings = np.array(settings, dtype=np.float32)
+
+    def accumulate(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "4 channels"]:
+        """Add the gradients; return Σ w², Σ w² d, Σ p² and Σ p² d/(d + L/r) at these L/r.
+
+        Tensors without channels are finished.
+        """
+        self._launch("ramda_accumulate", self._padded(ratios), self._sums, self._slots)
+        return self._reduce(4)
+
+    def write(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "2 channels"]:
+        """Average the solution at these L/r into the iterates; return the latter two sums."""
+        self._launch("ramda_write", self._padded(ratios), self._sums, self._slots)
+        return self._reduce(2)
+
+    def correct(
+        self, last: Float[Tensor, " channels"], ratios: Float[Tensor, " channels"]
+    ) -> Float[Tensor, "2 channels"]:
+        """Replace the solution at `last`, which was averaged in, by that at other L/r."""
+        values = self._padded(last), self._padded(ratios)
+        self._launch("ramda_correct", *values, self._sums, self._slots)
+        return self._reduce(2)
+
+    def multiply(self) -> Float[Tensor, " channels"]:
+        """Return Σ g x."""
+        tiles, tensors = self._tiles.table, self._tensors
+        self._library.ramda_multiply(
+            _at(tiles), _count(tiles), _at(tensors), _at(self._sums), torch.get_num_threads()
+        )
+        return self._reduce(1)[0]
+
+    @property
+    def _slots(self) -> ctypes.c_int64:
+        return ctypes.c_int64(self._tiles.slots)
+
+    def _padded(self, ratios: Float[Tensor, " channels"]) -> npt.NDArray[np.float32]:
+        # Entries without a channel are not shrunk.
+        return np.append(ratios.numpy().astype(np.float32), np.float32(0.0))
+
+    def _launch(self, name: str, *values: npt.NDArray[np.generic] | ctypes.c_int64) -> None:
+        tiles = self._tiles
+        tables = tiles.table, _count(tiles.table), self._tensors, self._settings, tiles.owner
+        arguments = [_at(x) if isinstance(x, np.ndarray) else x for x in (*tables, *values)]
+        getattr(self._library, name)(*arguments, torch.get_num_threads())
+
+    def _reduce(self, kinds: int) -> Float[Tensor, "kinds channels"]:
+        out = np.empty((kinds, self._channels))
+        tiles = self._tiles
+        self._library.ramda_reduce(
+            _at(tiles.order),
+            _at(tiles.first),
+            ctypes.c_int64(self._channels),
+            ctypes.c_int64(kinds),
+            _at(self._sums),
+            self._slots,
+            _at(out),
+            torch.get_num_threads(),
+        )
+        return torch.from_numpy(out)
+
+
+def _at(array: npt.NDArray[np.generic]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _count(table: npt.NDArray[np.int64]) -> ctypes.c_int64:
+    return ctypes.c_int64(len(table))
+
+
+def _pointers(each: Operand) -> list[int]:
+    tensors = each.gradient, each.grad_sum, each.grad_sq_sum, each.anchor, each.iterate
+    low = 0 if each.parameter is None else each.parameter.data_ptr()
+    kind = _GRADIENT_TYPES[each.gradient.dtype]
+    return [*(x.data_ptr() for x in tensors), low, kind, each.settings]

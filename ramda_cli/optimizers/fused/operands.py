@@ -1,0 +1,77 @@
+"""What the kernels of all devices are given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ramda_cli.optimizers.fused.tiles import Tiles
+
+
+class Settings(NamedTuple):
+    """Of one param_group in one step.
+
+    Attributes:
+        step_size: s_t.
+        eps: added to the preconditioner.
+        momentum: weight of the solution in the iterate.
+        factor: multiplies w and d, where the param_group has another α.
+    """
+
+    step_size: float
+    eps: float
+    momentum: float
+    factor: float
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """One parameter's tensors, all with the same shape and strides, and dense.
+
+    Attributes:
+        gradient: fp32 or bf16.
+        grad_sum: v, fp32.
+        grad_sq_sum: u, fp32.
+        anchor: x₀, fp32.
+        iterate: x, fp32.
+        parameter: the bf16 parameter that follows the iterate; none where it is the parameter.
+        settings: number of its param_group.
+    """
+
+    gradient: Tensor
+    grad_sum: Tensor
+    grad_sq_sum: Tensor
+    anchor: Tensor
+    iterate: Tensor
+    parameter: Tensor | None
+    settings: int
+
+
+class Kernels(Protocol):
+    """The passes over memory of one step, on some device."""
+
+    def __init__(self, tiles: Tiles, channels: int) -> None:
+        """Prepare for tensors cut into these tiles."""
+
+    def bind(self, operands: Sequence[Operand], settings: Sequence[Settings]) -> None:
+        """Say where the tensors of this step are, and with what settings."""
+
+    def accumulate(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "4 channels"]:
+        """Add the gradients; return Σ w², Σ w² d, Σ p² and Σ p² d/(d + L/r) at these L/r."""
+        ...
+
+    def write(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "2 channels"]:
+        """Average the solution at these L/r into the iterates; return the latter two sums."""
+        ...
+
+    def correct(
+        self, last: Float[Tensor, " channels"], ratios: Float[Tensor, " channels"]
+    ) -> Float[Tensor, "2 channels"]:
+        """Replace the solution at `last`, which was averaged in, by that at other L/r."""
+        ...
+
+    def multiply(self) -> Float[Tensor, " channels"]:
+        """Return Σ g x."""
+        ...

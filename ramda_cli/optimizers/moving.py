@@ -1,0 +1,33 @@
+"""A parameter that takes part in a step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Moving:
+    """A parameter that has a gradient in this step.
+
+    Attributes:
+        parameter: the parameter.
+        state: its tensors in the optimizer's state.
+        param_group: its settings.
+    """
+
+    parameter: Tensor
+    state: dict[str, Tensor]
+    param_group: dict[str, Any]
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient, which it has."""
+        if self.parameter.grad is None:
+            raise RuntimeError("a parameter lost its gradient during the step")
+        return self.parameter.grad
+
+    @property
+    def current(self) -> Tensor:
+        """The iterate at full precision."""
+        return self.state.get("master", self.parameter)
