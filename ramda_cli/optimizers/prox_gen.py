@@ -104,7 +104,7 @@ class ProxGen(ProximalOptimizer):
 
 
 class ProxSSI(ProxGen):
-    """ProxGen's step, with each group solved by Newton-Raphson from zero.
+    """ProxGen's step, with each group solved by plain Newton-Raphson.
 
     The method of Deleu & Bengio (2021, arXiv:2102.03869), "Structured sparsity inducing adaptive
     optimizers for deep learning". It takes twice the iterations of the exact solver, to the same

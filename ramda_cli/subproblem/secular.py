@@ -115,20 +115,21 @@ def newton_raphson(
     shrinkage: Float[Tensor, " groups"],
     zero: Bool[Tensor, " groups"],
 ) -> Root:
-    """Solve φ(r) = 1 by Newton's method on φ itself, from r = 0.
+    """Solve φ(r) = 1 by Newton's method on φ itself.
 
     φ is convex and decreasing, so the iterates rise to the root, more slowly than those of
-    `solve_secular`. On an accelerator as many evaluations are made as there may be.
+    `solve_secular`. From r = 0 the first of them would only grow by half each, for log(‖w‖/L)
+    steps. On an accelerator as many evaluations are made as there may be.
 
     Args:
         sums: evaluates φ and its derivative.
-        lower: where to start without shrinkage, where φ(0) is infinite.
+        lower: where to start, a lower bound of the root.
         shrinkage: L, with 0 <= L < ‖w‖ where the group is not zero.
         zero: groups whose solution is zero; they are skipped.
     """
     on_cpu = lower.device.type == "cpu"
     tolerance = _TOLERANCE_ULP * torch.finfo(lower.dtype).eps
-    r = torch.where(zero, 1.0, torch.where(shrinkage == 0, lower, 0.0))
+    r = torch.where(zero, 1.0, lower)
     for remaining in reversed(range(MAX_NEWTON_RAPHSON_EVALUATIONS)):
         phi, slope = sums(r, shrinkage)
         excess = phi.sqrt() - 1.0

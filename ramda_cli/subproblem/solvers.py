@@ -80,7 +80,7 @@ class ExactSolver:
 
 
 class NewtonRaphson:
-    """Plain Newton-Raphson on φ(r) = 1 from r = 0 (Deleu & Bengio, arXiv:2102.03869)."""
+    """Plain Newton-Raphson on φ(r) = 1 (Deleu & Bengio, arXiv:2102.03869)."""
 
     def solve_(self, problem: Problem) -> Solution:
         """Overwrite w of each member by its part of the solution."""

@@ -1,0 +1,264 @@
+"""Steps by kernels against the same steps in torch operations."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ramda_cli.optimizers import RAMDA, Penalty, Threshold, ZeroTest
+from ramda_cli.optimizers.fused import library
+from ramda_cli.regularizers import GroupLasso
+from tests.optimizers.problems import group, parameters, penalized, set_gradients
+
+pytestmark = pytest.mark.skipif(not library.available(), reason="no C++ compiler")
+
+Named = dict[str, nn.Parameter]
+
+
+def _twins(dtype: torch.dtype = torch.float32) -> tuple[Named, Named]:
+    return parameters(dtype), parameters(dtype)
+
+
+def _share_gradients(one: Named, other: Named, seed: int, *, scale: float = 0.3) -> None:
+    set_gradients(one, seed, scale=scale)
+    for name, parameter in other.items():
+        parameter.grad = one[name].grad
+
+
+def _assert_close(
+    one: Named, other: Named, *, start: Named | None = None, tolerance: float = 1e-5
+) -> None:
+    # Near ‖w‖ = L a channel is the difference of two equal numbers, whoever computes it: there
+    # its error is measured against what the parameter was.
+    for name, parameter in one.items():
+        size = max(float(x[name].detach().norm()) for x in (one, start or one))
+        assert float((parameter - other[name]).detach().norm()) <= tolerance * size, name
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.0), (0.05, 0.02), (0.5, 0.4), (1e3, 0.3)])
+@pytest.mark.parametrize("momentum", [0.01, 0.7, 1.0])
+def test_200_steps_are_the_same(weights: tuple[float, float], momentum: float):
+    (one, other), start = _twins(), parameters(torch.float32)
+    settings = {"lr": 0.05, "momentum": momentum}
+    fused = RAMDA(one.items(), penalized(*weights), fused=True, **settings)
+    plain = RAMDA(other.items(), penalized(*weights), fused=False, **settings)
+    for step in range(200):
+        _share_gradients(one, other, step)
+        fused.step()
+        plain.step()
+        assert torch.equal(fused.solution_zero, plain.solution_zero)
+        _assert_close(one, other, start=start)
+    assert float(fused.certificate) <= 1e-5 * fused.param_groups[0]["step_size_sum"]
+
+
+def test_bf16_parameters_and_gradients():
+    one, other = _twins(torch.bfloat16)
+    fused = RAMDA(one.items(), penalized(0.1, 0.1), lr=0.1, momentum=0.01, fused=True)
+    plain = RAMDA(other.items(), penalized(0.1, 0.1), lr=0.1, momentum=0.01, fused=False)
+    for step in range(50):
+        _share_gradients(one, other, step)
+        fused.step()
+        plain.step()
+    for name, parameter in one.items():
+        master = fused.state[parameter]["master"]
+        assert torch.equal(parameter, master.to(torch.bfloat16))
+        torch.testing.assert_close(master, plain.state[other[name]]["master"], rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda g: g.to(memory_format=torch.channels_last) if g.ndim == 4 else g,
+        lambda g: g.mT.contiguous().mT if g.ndim == 2 else g,
+    ],
+    ids=["channels last", "transposed"],
+)
+def test_gradients_of_any_layout(layout: Callable[[Tensor], Tensor]):
+    one, other = _twins()
+    fused = RAMDA(one.items(), penalized(), lr=0.1, momentum=1.0, fused=True)
+    plain = RAMDA(other.items(), penalized(), lr=0.1, momentum=1.0, fused=False)
+    for step in range(3):
+        _share_gradients(one, other, step)
+        for parameter in one.values():
+            parameter.grad = layout(parameter.grad)
+        fused.step()
+        plain.step()
+        _assert_close(one, other)
+
+
+def test_long_rows_and_many_tiles():
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"rows": (7, 70_000), "wide": (90, 1500), "thin": (3000, 5), "vector": (600,)}
+
+    def build() -> Named:
+        generator.manual_seed(1)
+        return {k: nn.Parameter(torch.randn(v, generator=generator)) for k, v in shapes.items()}
+
+    fifths = [[*range(i, 600, 5)] for i in range(5)]
+    penalties = [
+        Penalty(group("rows", 7, ("rows", 0, [*range(7)])), GroupLasso(0.5)),
+        Penalty(group("wide", 1500, ("wide", 1, [*range(1500)])), GroupLasso(0.3)),
+        Penalty(
+            group(
+                "thin", 5, ("thin", 1, [*range(5)]), ("vector", 0, fifths)
+            ),
+            GroupLasso(0.01),
+        ),
+    ]  # fmt: skip
+    one, other = build(), build()
+    fused = RAMDA(one.items(), penalties, lr=0.1, momentum=0.3, fused=True)
+    plain = RAMDA(other.items(), penalties, lr=0.1, momentum=0.3, fused=False)
+    for step in range(8):
+        _share_gradients(one, other, step)
+        fused.step()
+        plain.step()
+        assert torch.equal(fused.solution_zero, plain.solution_zero)
+        _assert_close(one, other)
+    assert 0 < int(fused.solution_zero.sum()) < fused.solution_zero.numel()
+
+
+def test_param_groups_with_settings_of_their_own():
+    one, other = _twins()
+
+    def split(named: Named) -> list[dict[str, object]]:
+        return [
+            {"params": [(k, p) for k, p in named.items() if k.startswith("gate")], "lr": 0.3},
+            {"params": [(k, p) for k, p in named.items() if not k.startswith("gate")]},
+        ]
+
+    fused = RAMDA(split(one), penalized(0.1, 0.1), lr=0.1, momentum=0.5, fused=True)
+    plain = RAMDA(split(other), penalized(0.1, 0.1), lr=0.1, momentum=0.5, fused=False)
+    for step in range(20):
+        _share_gradients(one, other, step)
+        fused.step()
+        plain.step()
+        assert torch.equal(fused.solution_zero, plain.solution_zero)
+        _assert_close(one, other)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e6])
+def test_gradients_of_any_size(scale: float):
+    one, other = _twins()
+    fused = RAMDA(one.items(), penalized(0.1, 0.1), lr=0.1, momentum=1.0, fused=True)
+    plain = RAMDA(other.items(), penalized(0.1, 0.1), lr=0.1, momentum=1.0, fused=False)
+    for step in range(5):
+        _share_gradients(one, other, step, scale=scale)
+        fused.step()
+        plain.step()
+        assert torch.equal(fused.solution_zero, plain.solution_zero)
+        _assert_close(one, other)
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    before = torch.get_num_threads()
+    ends = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            named = parameters(torch.float32)
+            optimizer = RAMDA(named.items(), penalized(0.1, 0.1), lr=0.1, fused=True)
+            for step in range(5):
+                set_gradients(named, step)
+                optimizer.step()
+            ends.append([p.detach().clone() for p in named.values()])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for end in ends[1:] for a, b in zip(ends[0], end, strict=True))
+
+
+def test_a_rule_sees_the_same():
+    seen: list[list[Tensor]] = [[], []]
+
+    def rule(into: list[Tensor]) -> Callable[[ZeroTest], Threshold]:
+        def decide(test: ZeroTest) -> Threshold:
+            into.extend([test.crit, test.change(), test.was_zero.float()])
+            zero = test.crit < test.crit.median()
+            return Threshold(zero, 0.1 * test.crit * test.size.sqrt())
+
+        return decide
+
+    one, other = _twins()
+    fused = RAMDA(one.items(), penalized(), lr=0.1, thresholds=rule(seen[0]), fused=True)
+    plain = RAMDA(other.items(), penalized(), lr=0.1, thresholds=rule(seen[1]), fused=False)
+    for step in range(4):
+        _share_gradients(one, other, step)
+        fused.step()
+        plain.step()
+    assert len(seen[0]) == 12
+    for mine, theirs in zip(*seen, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_why_kernels_cannot_be_had(monkeypatch: pytest.MonkeyPatch):
+    named = parameters(torch.float64)
+    optimizer = RAMDA(named.items(), penalized(), fused=True)
+    set_gradients(named, 0)
+    with pytest.raises(RuntimeError, match=r"^fused=True, but a parameter is torch\.float64$"):
+        optimizer.step()
+    with pytest.raises(ValueError, match="fused=True needs solver='exact'"):
+        RAMDA(named.items(), penalized(), fused=True, solver="pg")
+    named = parameters(torch.float32)
+    named["gate.weight"].requires_grad_(False)
+    optimizer = RAMDA(named.items(), penalized(), fused=True)
+    set_gradients({k: p for k, p in named.items() if k != "gate.weight"}, 0)
+    with pytest.raises(RuntimeError, match="a penalty has a parameter without a gradient"):
+        optimizer.step()
+    monkeypatch.setattr("ramda_cli.optimizers.fused.choice.available", lambda: False)
+    named = parameters(torch.float32)
+    set_gradients(named, 0)
+    with pytest.raises(RuntimeError, match="the kernels cannot be compiled"):
+        RAMDA(named.items(), penalized(), fused=True).step()
+    RAMDA(named.items(), penalized()).step()
+
+
+def test_without_a_compiler_steps_are_taken_in_torch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    library.load.cache_clear()
+    library.available.cache_clear()
+    try:
+        assert not library.available()
+        assert not library.available()
+        (record,) = caplog.records
+        assert "there is no C++ compiler; install g++ or clang++" in record.getMessage()
+        named = parameters(torch.float32)
+        set_gradients(named, 0)
+        before = {name: p.detach().clone() for name, p in named.items()}
+        RAMDA(named.items(), penalized()).step()
+        assert all(not torch.equal(before[name], p) for name, p in named.items())
+    finally:
+        library.load.cache_clear()
+        library.available.cache_clear()
+
+
+def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path):  # type: ignore[no-untyped-def]
+    compiler = tmp_path / "broken"
+    compiler.write_text(
+        "#!/bin/sh\n[ $1 = --version ] && exit 0\necho 'no such target' >&2; exit 1\n"
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library.load.cache_clear()
+    try:
+        with pytest.raises(library.KernelsUnavailableError, match="broken fails: no such target"):
+            library.load()
+    finally:
+        library.load.cache_clear()
+
+
+def test_the_library_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path):  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    library.load.cache_clear()
+    try:
+        library.load()
+        (built,) = (tmp_path / "ramda").iterdir()
+        written = built.stat().st_mtime_ns
+        library.load.cache_clear()
+        library.load()
+        assert built.stat().st_mtime_ns == written
+    finally:
+        library.load.cache_clear()
