@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from ramda_cli.optimizers.active import ActivePenalties, Solutions, select_active
 from ramda_cli.optimizers.moving import Moving
 from ramda_cli.optimizers.penalty import Penalty, lay_out
-from ramda_cli.optimizers.thresholds import FixedWeights, ThresholdRule
+from ramda_cli.optimizers.thresholds import FixedWeights, Stateful, ThresholdRule
 from ramda_cli.subproblem import Solver, solver_named
 
 # What a parameter's state holds for all channels, and not for the parameter.
@@ -153,9 +153,18 @@ class ProximalOptimizer(Optimizer, ABC):
             if "master" in self.state[parameter]:
                 self.state[parameter]["master"].masked_fill_(mask, 0.0)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of all parameters, and that of a rule which has one."""
+        state = super().state_dict()
+        if isinstance(self._thresholds, Stateful):
+            state["thresholds"] = self._thresholds.state_dict()
+        return state
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore a state, bit by bit."""
         super().load_state_dict(state_dict)
+        if isinstance(self._thresholds, Stateful):
+            self._thresholds.load_state_dict(state_dict["thresholds"])
         self._active = None
         saved = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         own = chain.from_iterable(group["params"] for group in self.param_groups)

@@ -7,7 +7,7 @@ paper does, or take Λ at a quantile of crit and decide how many channels are ze
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -49,11 +49,26 @@ class Threshold:
 
 
 class ThresholdRule(Protocol):
-    """Decides the threshold of one step; must not read values back from the device."""
+    """Decides the threshold of one step; should not read values back from the device.
+
+    A rule that has `state_dict` and `load_state_dict` is saved with its optimizer.
+    """
 
     def __call__(self, test: ZeroTest) -> Threshold:
         """Return the zero set and the shrinkage of the other channels."""
         ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A rule that remembers something from step to step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,8 +44,15 @@ class Size:
 
 
 @dataclass(frozen=True, eq=False)
-class _Products:
-    """A sum of products of affine functions of the kept counts."""
+class Products:
+    """A sum of products of affine functions of the kept counts.
+
+    Attributes:
+        constant: of each factor.
+        slope: of each factor, per group.
+        first_factor: of each product.
+        coefficient: of each product.
+    """
 
     constant: Counts
     slope: Counts
@@ -53,6 +60,7 @@ class _Products:
     coefficient: Counts
 
     def __call__(self, kept: Counts) -> float:
+        """Return the sum for these kept counts."""
         if self.coefficient.size == 0:
             return 0.0
         factors = self.constant + self.slope @ kept
@@ -84,6 +92,14 @@ class CostModel:
             return self.macs(kept)
         return round(self._params(kept) if metric == "params" else float(kept.sum()))
 
+    def products(self, metric: str) -> Products:
+        """Return the formula behind `measure`."""
+        if metric == "channels":
+            one = np.ones(1)
+            all_groups = np.ones((1, self.channels.size))
+            return Products(np.zeros(1), all_groups, np.zeros(1, dtype=np.int64), one)
+        return self._macs if metric == "macs" else self._params
+
     def kept(self, removed: Mapping[str, Any]) -> Counts:
         """Return the kept counts after removing these channels, by group name."""
         gone = np.array([len(removed.get(name, ())) for name in self.names], dtype=np.float64)
@@ -106,14 +122,14 @@ class _CostBuilder:
         self._channels = np.array([group.channels for group in structure.groups])
         self._batch = _batch_size(self._trace)
 
-    def macs(self) -> _Products:
+    def macs(self) -> Products:
         terms = []
         for node in self._trace.program.graph.nodes:
             if node.op == "call_function":
                 terms += self._contraction(node)
         return _pack([(c / self._batch, factors) for c, factors in terms], self._groups)
 
-    def params(self) -> _Products:
+    def params(self) -> Products:
         trainable = set(self._trace.program.graph_signature.parameters)
         terms = [
             (1.0, self._factors(value))
@@ -179,10 +195,10 @@ def _batch_size(trace: Trace) -> int:
     return 1
 
 
-def _pack(terms: list[tuple[float, list[Factor]]], groups: int) -> _Products:
+def _pack(terms: list[tuple[float, list[Factor]]], groups: int) -> Products:
     factors = [factor for _, listed in terms for factor in [*listed, (1.0, np.zeros(groups))]]
     lengths = [len(listed) + 1 for _, listed in terms]
-    return _Products(
+    return Products(
         constant=np.array([constant for constant, _ in factors]),
         slope=np.array([slope for _, slope in factors]).reshape(len(factors), groups),
         first_factor=np.cumsum([0, *lengths[:-1]]).astype(np.int64),

@@ -129,7 +129,10 @@ class _Training:
             None
             if budget is None
             else BudgetRule(
-                budget, warm_up_steps=round(WARM_UP_END * self._steps), ramp_steps=ramp_steps
+                budget,
+                warm_up_steps=round(WARM_UP_END * self._steps),
+                ramp_steps=ramp_steps,
+                freeze_step=self._freeze_step,
             )
         )
         self._frozen_zero: Mask | None = None
@@ -225,10 +228,9 @@ class _Training:
             param_group["momentum"] = 1.0 if step + 1 == self._steps else min(1.0, rising)
 
     def _freeze(self) -> None:
-        """Fix the zero set, make it exact, and start the averages anew from there."""
+        """Make the zero set, which stays from here on, exact, and start the averages anew."""
         if self._rule is None:
             return
-        self._rule.freeze()
         self._frozen_zero = self._rule.zero.copy()
         self._optimizer.snap_()
         self._optimizer.restart()

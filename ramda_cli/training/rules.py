@@ -1,10 +1,14 @@
 """The threshold rule that reaches a budget: a ranking, a ramp, hysteresis, an early freeze."""
 
-import numpy as np
+from typing import Any
+
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ramda_cli.optimizers import Threshold, ZeroTest
-from ramda_cli.training.budget import Budget, Mask, Scores
+from ramda_cli.training.budget import Budget, Mask
+from ramda_cli.training.device_budget import DeviceBudget
 
 WARM_UP_END = 0.02
 """Share of the run after which the first channel may go: the ranking needs some batches."""
@@ -22,60 +26,99 @@ class BudgetRule:
     A channel's score is Σ ⟨g, x⟩² over the steps so far, the squared first-order change of the loss
     if it were zero (Molchanov et al., CVPR 2019, eq. 8), divided by what it saves of the budget.
     The survivors are not shrunk: shrinkage costs more accuracy than the choice of channels does,
-    and the zero set is decided by the budget already. After `freeze` the set no longer changes.
+    and the zero set is decided by the budget already.
+
+    In the step `freeze_step` the set is filled up on the host until hardly less is left than asked
+    for, and from then on it stays. Before that step nothing is read back from the device.
 
     Args:
         budget: what to come down to.
         warm_up_steps: before the first channel goes.
         ramp_steps: at which the budget is reached, counted from the first step.
+        freeze_step: whose zero set stays, at least `ramp_steps`.
     """
 
-    def __init__(self, budget: Budget, *, warm_up_steps: int, ramp_steps: int) -> None:
+    def __init__(
+        self, budget: Budget, *, warm_up_steps: int, ramp_steps: int, freeze_step: int
+    ) -> None:
+        if freeze_step < ramp_steps:
+            raise ValueError(
+                f"freeze_step must be at least ramp_steps, {ramp_steps}, got {freeze_step}"
+            )
         self._budget = budget
         self._warm_up_steps = min(warm_up_steps, ramp_steps - 1)
         self._ramp_steps = ramp_steps
-        self._step = 0
+        self._freeze_step = freeze_step
         channels = int(budget.cost.channels.sum())
-        self._zero: Mask = np.zeros(channels, dtype=bool)
-        self._importance: Scores = np.zeros(channels)
-        self._frozen = False
+        self._calls = 0
+        self._step = torch.zeros((), dtype=torch.float64)
+        self._zero = torch.zeros(channels, dtype=torch.bool)
+        self._importance = torch.zeros(channels, dtype=torch.float64)
+        self._on_device: DeviceBudget | None = None
 
     @property
     def zero(self) -> Mask:
-        """The zero set of the last step."""
-        return self._zero
+        """The zero set of the last step; reads it back from the device."""
+        return self._zero.cpu().numpy()
 
     @property
     def macs_share(self) -> float:
-        """MACs without the zero set, as a share of dense."""
-        return self._budget.macs_share(self._zero)
+        """MACs without the zero set, as a share of dense; reads the set back from the device."""
+        return self._budget.macs_share(self.zero)
 
-    def freeze(self) -> None:
-        """Keep the zero set as it is from now on."""
-        self._frozen = True
+    @property
+    def frozen(self) -> bool:
+        """Whether the zero set no longer changes."""
+        return self._calls >= self._freeze_step
 
     def __call__(self, test: ZeroTest) -> Threshold:
         """Choose the zero set of this step."""
+        if not self.frozen:
+            self._choose(test)
+        return Threshold(self._zero, torch.zeros_like(test.crit))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs to go on as this one."""
+        return {"step": self._calls, "zero": self._zero, "importance": self._importance}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._calls = state["step"]
+        self._step.fill_(state["step"])
+        self._zero = state["zero"].to(self._zero.device, copy=True)
+        self._importance = state["importance"].to(self._importance.device, copy=True)
+
+    def _choose(self, test: ZeroTest) -> None:
+        budget = self._move_to(test.crit.device)
+        self._calls += 1
         self._step += 1
-        if not self._frozen:
-            self._importance += test.change().double().square().cpu().numpy()
-            if self._step > self._warm_up_steps:
-                ramped = self._step >= self._ramp_steps
-                self._zero = self._budget.choose(self._scores(test), self._count(), exact=ramped)
-        zero = torch.from_numpy(self._zero).to(test.crit.device)
-        return Threshold(zero, torch.zeros_like(test.crit))
+        self._importance += test.change().double().square()
+        scores = self._scores(test, budget.saving)
+        if self.frozen:
+            picked = self._budget.choose(scores.cpu().numpy(), self._budget.count, exact=True)
+            self._zero = torch.from_numpy(picked).to(scores.device)
+            return
+        chosen = budget.choose(scores, self._count())
+        self._zero = torch.where(self._step > self._warm_up_steps, chosen, self._zero)
 
-    def _scores(self, test: ZeroTest) -> Scores:
+    def _move_to(self, device: torch.device) -> DeviceBudget:
+        if self._on_device is None or self._zero.device != device:
+            self._on_device = DeviceBudget(self._budget, device)
+            self._step, self._zero = self._step.to(device), self._zero.to(device)
+            self._importance = self._importance.to(device)
+        return self._on_device
+
+    def _scores(
+        self, test: ZeroTest, saving: Float[Tensor, " channels"]
+    ) -> Float[Tensor, " channels"]:
         """Return what each channel is worth; infinite where it saves nothing or does not move."""
-        saving = self._budget.saving
-        worth = np.full_like(saving, np.inf)
-        np.divide(self._importance, saving, out=worth, where=saving > 0)
-        worth[~np.isfinite(test.crit.cpu().numpy())] = np.inf
-        return worth / (1.0 + HYSTERESIS * test.was_zero.cpu().numpy())
+        moves = (saving > 0) & torch.isfinite(test.crit)
+        worth = torch.where(moves, self._importance / saving, torch.inf)
+        return worth / (1.0 + HYSTERESIS * test.was_zero)
 
-    def _count(self) -> int:
+    def _count(self) -> Float[Tensor, ""]:
         """Return the budget of this step, by a cubic ramp (Zhu and Gupta, 2017)."""
         passed = self._step - self._warm_up_steps
-        progress = min(1.0, passed / (self._ramp_steps - self._warm_up_steps))
+        progress = (passed / (self._ramp_steps - self._warm_up_steps)).clamp(max=1.0)
         gone = 1.0 - (1.0 - progress) ** 3
-        return round(self._budget.dense - gone * (self._budget.dense - self._budget.count))
+        return (self._budget.dense - gone * (self._budget.dense - self._budget.count)).round()

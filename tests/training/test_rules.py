@@ -16,8 +16,8 @@ def budget() -> Budget:
     return planned(cost_of(24, 32, 24), "channels", 0.5)
 
 
-def rule_of(budget: Budget, *, warm_up: int = 0, ramp: int = 1) -> BudgetRule:
-    return BudgetRule(budget, warm_up_steps=warm_up, ramp_steps=ramp)
+def rule_of(budget: Budget, *, warm_up: int = 0, ramp: int = 1, freeze: int = 99) -> BudgetRule:
+    return BudgetRule(budget, warm_up_steps=warm_up, ramp_steps=ramp, freeze_step=freeze)
 
 
 def call(rule: BudgetRule, change: Tensor, crit: Tensor | None = None) -> Tensor:
@@ -70,7 +70,7 @@ def test_a_channel_is_ranked_by_what_it_saves(budget: Budget) -> None:
         alone[channel] = True
         assert costly.group_of_channel[channel] == group
         assert saving[channel] == costly.dense - costly.of(alone)
-    zero = call(rule_of(costly), torch.ones(80)).numpy()
+    zero = call(rule_of(costly, freeze=1), torch.ones(80)).numpy()
     # All but the last, which is picked so that hardly less than the target is left.
     assert sorted(saving[zero])[1] == saving.max()
 
@@ -92,10 +92,10 @@ def test_a_zero_channel_revives_only_far_above_the_threshold(budget: Budget) -> 
 
 
 def test_after_the_freeze_nothing_changes(budget: Budget) -> None:
-    rule = rule_of(budget)
+    rule = rule_of(budget, freeze=1)
     zero = call(rule, random_change(0))
+    assert rule.frozen
     assert not torch.equal(call(rule_of(budget), random_change(1)), zero)
-    rule.freeze()
     for seed in range(1, 5):
         assert torch.equal(call(rule, 10 * random_change(seed)), zero)
 
@@ -108,3 +108,22 @@ def test_channels_without_a_gradient_are_never_chosen(budget: Budget) -> None:
     zero = call(rule, change, crit)
     assert not zero[:24].any()
     assert zero.sum() == 40
+
+
+def test_a_resumed_rule_goes_on_as_the_first(budget: Budget) -> None:
+    straight = rule_of(budget, warm_up=2, ramp=RAMP, freeze=RAMP)
+    for seed in range(RAMP + 2):
+        if seed == 5:
+            saved = {k: v.clone() if k != "step" else v for k, v in straight.state_dict().items()}
+        expected = call(straight, random_change(seed))
+    resumed = rule_of(budget, warm_up=2, ramp=RAMP, freeze=RAMP)
+    resumed.load_state_dict(saved)
+    for seed in range(5, RAMP + 2):
+        zero = call(resumed, random_change(seed))
+    assert torch.equal(zero, expected)
+    assert resumed.frozen
+
+
+def test_the_freeze_does_not_come_before_the_target_is_reached(budget: Budget) -> None:
+    with pytest.raises(ValueError, match="freeze_step must be at least ramp_steps, 5, got 4"):
+        rule_of(budget, ramp=5, freeze=4)

@@ -1,0 +1,48 @@
+"""The budget on a device against the one on the host."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ramda_cli.training import Budget
+from ramda_cli.training.device_budget import DeviceBudget
+from tests.training.test_budget import cost_of, planned
+
+BUDGETS = {
+    (metric, widths): planned(cost_of(*widths), metric, 0.5)
+    for metric in ("channels", "macs", "params")
+    for widths in ((24, 32, 24), (3, 5, 200))
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    budget=st.sampled_from([*BUDGETS.values()]),
+    seed=st.integers(0, 2**20),
+    share=st.floats(0.0, 1.0),
+    stay=st.floats(0.0, 1.0),
+    ties=st.booleans(),
+)
+def test_chooses_what_the_host_would(
+    budget: Budget, seed: int, share: float, stay: float, ties: bool
+) -> None:
+    generator = np.random.default_rng(seed)
+    scores = generator.random(int(budget.cost.channels.sum()))
+    if ties:
+        scores = np.round(scores, 1)
+    scores[generator.random(scores.size) < stay] = np.inf
+    count = round(share * budget.dense)
+    on_device = DeviceBudget(budget, torch.device("cpu"))
+    zero = on_device.choose(torch.from_numpy(scores), torch.tensor(float(count)).double())
+    assert np.array_equal(zero.numpy(), budget.choose(scores, count))
+
+
+@pytest.mark.parametrize("metric", ["channels", "macs", "params"])
+def test_the_formula_is_the_measure(metric: str) -> None:
+    budget = BUDGETS[metric, (24, 32, 24)]
+    on_device = DeviceBudget(budget, torch.device("cpu"))
+    kept = torch.tensor([[24.0, 32.0, 24.0], [1.0, 7.0, 3.0]], dtype=torch.float64)
+    expected = [budget.cost.measure(metric, counts) for counts in kept.numpy()]
+    assert on_device._cost(kept).tolist() == expected
