@@ -1,10 +1,15 @@
 """One thread, and none of the exporter's own log, which pytest would otherwise collect."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    # Triton's kernels are interpreted then; it reads this when it is first imported.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,18 +1,20 @@
 """Whether a step can be taken by kernels, and what they are given."""
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 from ramda_cli.optimizers.active import ActivePenalties
-from ramda_cli.optimizers.fused.cpu import CpuKernels
+from ramda_cli.optimizers.fused import cpu
 from ramda_cli.optimizers.fused.library import available
 from ramda_cli.optimizers.fused.operands import Kernels, Operand
 from ramda_cli.optimizers.fused.tiles import cut
 from ramda_cli.optimizers.moving import Moving
 
-_LOW = {torch.bfloat16}
+# Types of parameters that follow a fp32 master copy, by what their device's kernels can round to.
+_LOW = {"cpu": {torch.bfloat16}, "cuda": {torch.bfloat16, torch.float16}}
 
 
 def why_not(parameters: Sequence[Moving], active: ActivePenalties) -> str | None:
@@ -20,19 +22,22 @@ def why_not(parameters: Sequence[Moving], active: ActivePenalties) -> str | None
     devices = {each.parameter.device for each in parameters}
     if len(devices) > 1:
         return "parameters are on several devices"
-    if next(iter(devices)).type != "cpu":
-        return f"there are no kernels for {next(iter(devices)).type}"
+    device = next(iter(devices)).type
+    if device not in _LOW:
+        return f"there are no kernels for {device}"
     if active.any_idle:
         return "a penalty has a parameter without a gradient"
     for each in parameters:
         iterate = each.current
         if iterate.dtype != torch.float32:
             return f"a parameter is {iterate.dtype}"
-        if each.parameter is not iterate and each.parameter.dtype not in _LOW:
+        if each.parameter is not iterate and each.parameter.dtype not in _LOW[device]:
             return f"a parameter is {each.parameter.dtype}"
         like = each.state["anchor"]
         if iterate.stride() != like.stride() or each.parameter.stride() != like.stride():
             return "a parameter is not dense"
+    if device == "cuda":
+        return None if find_spec("triton") else "Triton is not installed"
     return None if available() else "the kernels cannot be compiled"
 
 
@@ -41,7 +46,12 @@ def kernels_for(parameters: Mapping[str, Moving], active: ActivePenalties) -> Ke
     parts = dict(zip(active.members, active.parts, strict=True))
     members = [parts.get(name, each.current.numel()) for name, each in parameters.items()]
     channels = active.sizes.numel()
-    return CpuKernels(cut(members, channels), channels)
+    if active.sizes.device.type == "cuda":
+        # Not at the top: Triton is not on every machine.
+        from ramda_cli.optimizers.fused import cuda
+
+        return cuda.CudaKernels(cut(members, channels, cuda.LIMITS), channels, active.sizes.device)
+    return cpu.CpuKernels(cut(members, channels, cpu.LIMITS), channels)
 
 
 def operand(each: Moving, settings: int) -> Operand:
@@ -61,7 +71,8 @@ def operand(each: Moving, settings: int) -> Operand:
 
 def _gradient(gradient: Tensor, like: Tensor) -> Tensor:
     """Lay out a gradient as its parameter's state is."""
-    dtype = gradient.dtype if gradient.dtype == torch.bfloat16 else torch.float32
+    kept = {torch.float32, *_LOW[like.device.type]}
+    dtype = gradient.dtype if gradient.dtype in kept else torch.float32
     if gradient.dtype == dtype and gradient.stride() == like.stride():
         return gradient
     return torch.empty_like(like, dtype=dtype).copy_(gradient)

@@ -14,7 +14,7 @@
 
 namespace {
 
-constexpr int kMaxCells = 512;  // of a tile; tiles.py keeps to it
+constexpr int kMaxCells = 512;  // of a tile; cpu.py cuts them so
 
 enum Form : int64_t { kColumns = 0, kRows = 1, kFree = 2 };
 enum Type : int64_t { kFloat32 = 0, kBFloat16 = 1 };

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from ramda_cli.optimizers.fused.library import load
 from ramda_cli.optimizers.fused.operands import Operand, Settings
-from ramda_cli.optimizers.fused.tiles import Tiles
+from ramda_cli.optimizers.fused.roots import Secular
+from ramda_cli.optimizers.fused.tiles import Limits, Tiles
 
+# Columns are what a core's first cache holds of a tile's sums; no more cells than kMaxCells.
+LIMITS = Limits(columns=512, rows=512, entries=1 << 16)
 _GRADIENT_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
@@ -20,9 +23,12 @@ class CpuKernels:
     """The passes over memory of one step.
 
     Args:
-        tiles: of the tensors that `bind` is given.
+        tiles: of the tensors that `bind` is given, cut to `LIMITS`.
         channels: how many there are.
     """
+
+    max_corrections = 12
+    host_may_ask = True
 
     def __init__(self, tiles: Tiles, channels: int) -> None:
         self._library = load()
@@ -44,6 +50,24 @@ class CpuKernels:
         """
         self._launch("ramda_accumulate", self._padded(ratios), self._sums, self._slots)
         return self._reduce(4)
+
+    def first_ratios(
+        self,
+        problem: Secular,
+        guess: Float[Tensor, " channels"],
+        sums: Float[Tensor, "4 channels"],
+    ) -> Float[Tensor, " channels"]:
+        """Return `problem.first_ratios`."""
+        return problem.first_ratios(guess, sums)
+
+    def better_ratios(
+        self,
+        problem: Secular,
+        ratios: Float[Tensor, " channels"],
+        sums: Float[Tensor, "2 channels"],
+    ) -> Float[Tensor, " channels"]:
+        """Return `problem.better_ratios`."""
+        return problem.better_ratios(ratios, sums)
 
     def write(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "2 channels"]:
         """Average the solution at these L/r into the iterates; return the latter two sums."""

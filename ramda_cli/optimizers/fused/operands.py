@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from jaxtyping import Float
 from torch import Tensor
 
-from ramda_cli.optimizers.fused.tiles import Tiles
+from ramda_cli.optimizers.fused.roots import Secular
 
 
 class Settings(NamedTuple):
@@ -50,16 +50,39 @@ class Operand:
 
 
 class Kernels(Protocol):
-    """The passes over memory of one step, on some device."""
+    """The passes over memory of one step, on some device.
 
-    def __init__(self, tiles: Tiles, channels: int) -> None:
-        """Prepare for tensors cut into these tiles."""
+    Attributes:
+        max_corrections: how often the second pass is corrected at most.
+        host_may_ask: whether looking at values costs nothing; if not, it is corrected so often.
+    """
+
+    max_corrections: int
+    host_may_ask: bool
 
     def bind(self, operands: Sequence[Operand], settings: Sequence[Settings]) -> None:
         """Say where the tensors of this step are, and with what settings."""
 
     def accumulate(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "4 channels"]:
         """Add the gradients; return Σ w², Σ w² d, Σ p² and Σ p² d/(d + L/r) at these L/r."""
+        ...
+
+    def first_ratios(
+        self,
+        problem: Secular,
+        guess: Float[Tensor, " channels"],
+        sums: Float[Tensor, "4 channels"],
+    ) -> Float[Tensor, " channels"]:
+        """Return `problem.first_ratios`."""
+        ...
+
+    def better_ratios(
+        self,
+        problem: Secular,
+        ratios: Float[Tensor, " channels"],
+        sums: Float[Tensor, "2 channels"],
+    ) -> Float[Tensor, " channels"]:
+        """Return `problem.better_ratios`."""
         ...
 
     def write(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "2 channels"]:

@@ -16,6 +16,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+# |1 - √φ| above this is corrected: the certificate over L.
+TOLERANCE = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Secular:
@@ -70,9 +73,7 @@ class Secular:
         cubic = torch.minimum(cubic, bound)
         # Far from the root nothing bounds the cubic.
         near = (there.abs() < 0.5) & torch.isfinite(cubic)
-        seen = torch.where(near, torch.maximum(cubic, newton), newton)
-        lower = self.lower
-        return torch.where(torch.isfinite(seen), torch.maximum(seen, lower), lower)
+        return self._at_least_lower(torch.where(near, torch.maximum(cubic, newton), newton))
 
     def newton(
         self,
@@ -82,10 +83,51 @@ class Secular:
     ) -> Float[Tensor, " channels"]:
         """Return the next iterate of Newton's method on f."""
         norm = solution.sqrt()
-        step = r - (r / norm - 1.0) * solution * norm / slope
-        return torch.maximum(step, self.lower)
+        return self._at_least_lower(r - (r / norm - 1.0) * solution * norm / slope)
 
-    def ratios(self, r: Float[Tensor, " channels"]) -> Float[Tensor, " channels"]:
+    def first_ratios(
+        self, guess: Float[Tensor, " channels"], sums: Float[Tensor, "4 channels"]
+    ) -> Float[Tensor, " channels"]:
+        """Return L/r between the first two passes.
+
+        Args:
+            guess: L/r at which the first pass took its sums.
+            sums: what it took, of which the last two count.
+        """
+        return self._ratios(self.interpolated(guess.double(), sums[2], sums[3]))
+
+    def better_ratios(
+        self, ratios: Float[Tensor, " channels"], sums: Float[Tensor, "2 channels"]
+    ) -> Float[Tensor, " channels"]:
+        """Return L/r after one more step of Newton's method where that is called for.
+
+        Args:
+            ratios: L/r at which the sums were taken.
+            sums: Σ p² and Σ p² d/(d + L/r).
+        """
+        solution, slope = sums
+        wrong = self.excess(ratios, solution).abs() > TOLERANCE
+        newton = self._ratios(self.newton(self.norms(ratios, solution), solution, slope))
+        return torch.where(wrong | self.zero, newton, ratios)
+
+    def excess(
+        self, ratios: Float[Tensor, " channels"], solution: Float[Tensor, " channels"]
+    ) -> Float[Tensor, " channels"]:
+        """Return √φ - 1, 0 where the channel is zero: the certificate over L."""
+        met = solution.sqrt() / self.norms(ratios, solution) - 1.0
+        return torch.where(self.zero, 0.0, met)
+
+    def norms(
+        self, ratios: Float[Tensor, " channels"], solution: Float[Tensor, " channels"]
+    ) -> Float[Tensor, " channels"]:
+        """Return r from L/r; without shrinkage p does not depend on it, and its norm is r."""
+        return torch.where(self.shrinkage == 0, solution.sqrt(), self.shrinkage / ratios)
+
+    def _at_least_lower(self, r: Float[Tensor, " channels"]) -> Float[Tensor, " channels"]:
+        lower = self.lower
+        return torch.where(torch.isfinite(r), torch.maximum(r, lower), lower)
+
+    def _ratios(self, r: Float[Tensor, " channels"]) -> Float[Tensor, " channels"]:
         """Return L/r, infinite where the channel is zero, rounded to what kernels are given."""
         ratios = torch.where(self.shrinkage == 0, 0.0, self.shrinkage / r)
         return torch.where(self.zero, torch.inf, ratios).float()

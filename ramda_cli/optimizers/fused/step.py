@@ -17,10 +17,6 @@ from ramda_cli.optimizers.fused.operands import Kernels, Operand, Settings
 from ramda_cli.optimizers.fused.roots import Secular
 from ramda_cli.optimizers.thresholds import ThresholdRule, ZeroTest
 
-# |1 - √φ| above this is corrected; the certificate relative to L.
-TOLERANCE = 1e-6
-MAX_CORRECTIONS = 12
-
 
 def take_step(
     kernels: Kernels,
@@ -47,27 +43,24 @@ def take_step(
     """
     kernels.bind(operands, settings)
     guess = torch.where(torch.isfinite(last.ratios), last.ratios * growth, 0.0)
-    square, curvature, solution, slope = kernels.accumulate(guess)
-    norm = square.sqrt()
+    sums = kernels.accumulate(guess)
+    norm = sums[0].sqrt()
     crit = (norm / active.sizes.sqrt()).to(active.sizes.dtype)
     threshold = rule(ZeroTest(crit, active.sizes, last.norms == 0, scale, lambda: _change(kernels)))
     shrinkage = threshold.shrinkage.double()
-    problem = Secular(square, curvature, shrinkage, threshold.zero | (norm <= shrinkage))
-    ratios = problem.ratios(problem.interpolated(guess.double(), solution, slope))
-    solution, slope = kernels.write(ratios)
-    for _ in range(MAX_CORRECTIONS):
-        r = torch.where(shrinkage == 0, solution.sqrt(), shrinkage / ratios)
-        excess = torch.where(problem.zero, 0.0, solution.sqrt() / r - 1.0)
-        wrong = excess.abs() > TOLERANCE
-        if not bool(wrong.any()):
+    zero = threshold.zero | (norm <= shrinkage)
+    problem = Secular(sums[0], sums[1], shrinkage, zero)
+    ratios = kernels.first_ratios(problem, guess, sums)
+    sums = kernels.write(ratios)
+    for _ in range(kernels.max_corrections):
+        better = kernels.better_ratios(problem, ratios, sums)
+        if kernels.host_may_ask and torch.equal(better, ratios):
             break
-        better = problem.ratios(torch.where(wrong, problem.newton(r, solution, slope), r))
-        better = torch.where(wrong, better, ratios)
-        solution, slope = kernels.correct(ratios, better)
-        ratios = better
+        sums, ratios = kernels.correct(ratios, better), better
     tiny = torch.finfo(last.norms.dtype).tiny
-    norms = torch.where(problem.zero, 0.0, r.to(last.norms.dtype).clamp_min(tiny))
-    return Solutions(norms, ratios), torch.linalg.vector_norm(shrinkage * excess).float()
+    norms = problem.norms(ratios, sums[0]).to(last.norms.dtype).clamp_min(tiny)
+    certificate = torch.linalg.vector_norm(shrinkage * problem.excess(ratios, sums[0])).float()
+    return Solutions(torch.where(zero, 0.0, norms), ratios), certificate
 
 
 def _change(kernels: Kernels) -> Float[Tensor, " channels"]:

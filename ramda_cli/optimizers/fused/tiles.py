@@ -17,10 +17,6 @@ import numpy.typing as npt
 from ramda_cli.subproblem import Member
 from ramda_cli.subproblem.cells import memory_order
 
-# A tile's columns, and its rows where these are the cells: what a kernel keeps in registers or in
-# a core's first cache.
-MAX_CELLS = 512
-_ENTRIES = 1 << 16
 # Shorter rows are summed as columns of a matrix with one row.
 _SHORTEST_ROW = 32
 
@@ -33,6 +29,21 @@ class Form(IntEnum):
     COLUMNS = 0
     ROWS = 1
     FREE = 2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a tile may be on some device.
+
+    Attributes:
+        columns: of a tile whose cells are columns.
+        rows: of a tile whose cells are rows.
+        entries: of any tile.
+    """
+
+    columns: int
+    rows: int
+    entries: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +66,23 @@ class Tiles:
     slots: int
 
 
-def cut(members: Sequence[Member | int], channels: int) -> Tiles:
+def cut(members: Sequence[Member | int], channels: int, limits: Limits) -> Tiles:
     """Cut tensors into tiles.
 
     Args:
         members: of each tensor the part that it has in the channels, or how many entries where it
             has none.
         channels: how many there are.
+        limits: of the device.
     """
     rows: list[Integers] = []
     owners: list[npt.NDArray[np.int64]] = []
     cells = 0
     for number, member in enumerate(members):
         if isinstance(member, int):
-            blocks, owner = _free(member), np.empty(0, dtype=np.int64)
+            blocks, owner = _free(member, limits), np.empty(0, dtype=np.int64)
         else:
-            blocks, owner = _blocks(member)
+            blocks, owner = _blocks(member, limits)
         blocks[:, 0] = number
         blocks[:, 6] += cells
         cells += owner.size
@@ -92,26 +104,26 @@ def cut(members: Sequence[Member | int], channels: int) -> Tiles:
     return Tiles(table, owner.astype(np.int32), order, first, slots)
 
 
-def _free(entries: int) -> Integers:
-    starts = np.arange(0, entries, _ENTRIES)
-    lengths = np.minimum(_ENTRIES, entries - starts)
+def _free(entries: int, limits: Limits) -> Integers:
+    starts = np.arange(0, entries, limits.entries)
+    lengths = np.minimum(limits.entries, entries - starts)
     return _table(Form.FREE, starts, np.ones_like(starts), lengths, lengths, np.zeros_like(starts))
 
 
-def _blocks(member: Member) -> tuple[Integers, Integers]:
+def _blocks(member: Member, limits: Limits) -> tuple[Integers, Integers]:
     """Return the tiles of one tensor and the channels of its cells."""
     owner = member.owner.cpu().numpy()
     _, outer = memory_order(member.like, member.dim)
     inner = member.like.numel() // (outer * owner.size)
     if outer == 1 and inner >= _SHORTEST_ROW:
-        width = min(inner, _ENTRIES)
-        height = min(MAX_CELLS, max(1, _ENTRIES // width))
+        width = min(inner, limits.entries)
+        height = min(limits.rows, max(1, limits.entries // width))
         top, left, heights, widths = _grid(owner.size, inner, height, width)
         table = _table(Form.ROWS, top * inner + left, heights, widths, inner, top)
         return table, owner
     owner = np.repeat(owner, inner)
-    width = min(owner.size, MAX_CELLS)
-    height = max(1, _ENTRIES // width)
+    width = min(owner.size, limits.columns)
+    height = max(1, limits.entries // width)
     top, left, heights, widths = _grid(outer, owner.size, height, width)
     table = _table(Form.COLUMNS, top * owner.size + left, heights, widths, owner.size, left)
     return table, owner

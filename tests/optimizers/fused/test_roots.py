@@ -85,5 +85,6 @@ def test_zero_channels_and_channels_without_shrinkage():
     three = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
     zero = torch.tensor([False, True, True])
     problem = Secular(three, three, torch.tensor([0.0, 2.0, 0.0], dtype=torch.float64), zero)
-    ratios = problem.ratios(torch.ones(3, dtype=torch.float64))
+    nothing, sums = torch.zeros(3), torch.ones(4, 3, dtype=torch.float64)
+    ratios = problem.first_ratios(nothing, sums)
     assert ratios.tolist() == [0.0, math.inf, math.inf]

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramda_cli.optimizers.fused.tiles import MAX_CELLS, Form, Tiles, cut
+from ramda_cli.optimizers.fused.cpu import LIMITS
+from ramda_cli.optimizers.fused.tiles import Form, Limits, Tiles, cut
 from ramda_cli.subproblem import Member
 
 
@@ -32,9 +33,10 @@ def _covered(tiles: Tiles, tensor: int, entries: int) -> np.ndarray:
     wide=st.sampled_from([0, 33, 700]),
     dim=st.integers(0, 3),
     last=st.booleans(),
+    limits=st.sampled_from([LIMITS, Limits(columns=128, rows=8, entries=1 << 14)]),
 )
 def test_every_entry_is_in_one_tile_with_its_channel(
-    shape: list[int], wide: int, dim: int, last: bool
+    shape: list[int], wide: int, dim: int, last: bool, limits: Limits
 ):
     if wide:
         shape = [*shape[:-1], wide]
@@ -44,7 +46,7 @@ def test_every_entry_is_in_one_tile_with_its_channel(
         like = like.to(memory_format=torch.channels_last)
     channels = 5
     owner = torch.arange(shape[dim]) % (channels + 1)
-    tiles = cut([7, Member(like, dim, owner)], channels)
+    tiles = cut([7, Member(like, dim, owner)], channels, limits)
     assert (_covered(tiles, 0, 7)[0] == 1).all()
     times, channel = _covered(tiles, 1, like.numel())
     assert (times == 1).all()
@@ -52,13 +54,15 @@ def test_every_entry_is_in_one_tile_with_its_channel(
     stored = torch.empty_like(like, dtype=torch.int64).copy_(spread)
     order = sorted(range(like.ndim), key=like.stride, reverse=True)
     assert channel.tolist() == stored.permute(order).flatten().tolist()
-    widths = np.where(tiles.table[:, 1] == Form.ROWS, tiles.table[:, 3], tiles.table[:, 4])
-    assert (widths[tiles.table[:, 1] != Form.FREE] <= MAX_CELLS).all()
+    for form, column, most in ((Form.COLUMNS, 4, limits.columns), (Form.ROWS, 3, limits.rows)):
+        assert (tiles.table[tiles.table[:, 1] == form, column] <= most).all()
 
 
 def test_slots_are_sorted_by_channel():
     owner = torch.tensor([1, 0, 3, 1])  # 3: of no channel
-    tiles = cut([Member(torch.zeros(2, 4), 1, owner), Member(torch.zeros(4, 40), 0, owner)], 3)
+    tiles = cut(
+        [Member(torch.zeros(2, 4), 1, owner), Member(torch.zeros(4, 40), 0, owner)], 3, LIMITS
+    )
     channel_of_slot = np.empty(tiles.slots, dtype=np.int64)
     for _, form, _, rows, columns, _, cell, slot in tiles.table.tolist():
         count = rows if form == Form.ROWS else columns
@@ -69,6 +73,6 @@ def test_slots_are_sorted_by_channel():
 
 @pytest.mark.parametrize("shape", [(3, 200_000), (200_000, 3), (1, 1), (100_000,)])
 def test_large_tensors_are_shared_out(shape: tuple[int, ...]):
-    tiles = cut([Member(torch.zeros(shape), 0, torch.arange(shape[0]) % 3)], 3)
+    tiles = cut([Member(torch.zeros(shape), 0, torch.arange(shape[0]) % 3)], 3, LIMITS)
     assert (_covered(tiles, 0, int(np.prod(shape)))[0] == 1).all()
     assert (tiles.table[:, 3] * tiles.table[:, 4] <= 1 << 17).all()
