@@ -21,7 +21,7 @@ class DualAveraging(ProximalOptimizer):
 
     def accumulate(self, members: Sequence[Moving], settings: dict[str, Any]) -> None:
         """Add the gradients, weighted by s_t = lr √t, to the sums."""
-        step_size = self._advance(settings)
+        step_size = float(self._advance(settings))
         sums = [each.state["grad_sum"] for each in members]
         gradients = [
             each.gradient.to(total.dtype) for each, total in zip(members, sums, strict=True)
@@ -32,9 +32,11 @@ class DualAveraging(ProximalOptimizer):
             torch._foreach_addcmul_(squares, gradients, gradients, value=step_size)
 
     @staticmethod
-    def _advance(settings: dict[str, Any]) -> float:
-        """Return s_t, and add it to α."""
-        step_size = float(settings["lr"] * math.sqrt(settings["step"]))
+    def _advance(settings: dict[str, Any]) -> float | Tensor:
+        """Return s_t, and add it to α; on the device if the step is counted there."""
+        step = settings["step"]
+        root = step.sqrt() if isinstance(step, Tensor) else math.sqrt(step)
+        step_size: float | Tensor = settings["lr"] * root
         settings["step_size_sum"] += step_size
         return step_size
 
@@ -50,7 +52,10 @@ class DualAveraging(ProximalOptimizer):
     def restart(self) -> None:
         """Take the current weights as the anchor and forget all sums, as at a milestone."""
         for param_group in self.param_groups:
-            param_group.update(step=0, step_size_sum=0.0)
+            for key in ("step", "step_size_sum"):
+                value = param_group[key]
+                # In place on a device: a captured graph goes on with the same tensor.
+                param_group[key] = value.zero_() if isinstance(value, Tensor) else type(value)(0)
         for parameter, state in self.state.items():
             if "anchor" in state:
                 state["anchor"].copy_(state.get("master", parameter))
@@ -90,7 +95,10 @@ class RAMDA(DualAveraging):
         thresholds: decides which channels are zero; the weights of `penalties` when not given.
         solver: `exact`; or `pg`, the paper's proximal gradient; or one with settings of its own.
         fused: whether steps are taken by kernels, in two passes over memory: wherever they can be
-            when None. Kernels want the exact solver, and fp32 or bf16 parameters on a CPU.
+            when None. Kernels want the exact solver, parameters on one device, a CPU with a C++
+            compiler or a CUDA device with Triton, and fp32 or lower precision.
+        capturable: whether to count steps on the device, so that a CUDA graph can capture a step.
+            `lr`, `momentum` and `eps` may then be tensors there, which schedules change in place.
     """
 
     def __init__(
@@ -98,14 +106,16 @@ class RAMDA(DualAveraging):
         named_parameters: Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]],
         penalties: Sequence[Penalty] = (),
         *,
-        lr: float = 1e-2,
-        momentum: float = 1e-2,
-        eps: float = 1e-6,
+        lr: float | Tensor = 1e-2,
+        momentum: float | Tensor = 1e-2,
+        eps: float | Tensor = 1e-6,
         thresholds: ThresholdRule | None = None,
         solver: Solver | str = "exact",
         fused: bool | None = None,
+        capturable: bool = False,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "eps": eps, "step_size_sum": 0.0}
+        defaults["capturable"] = capturable
         super().__init__(
             named_parameters, penalties, defaults, thresholds=thresholds, solver=solver
         )
@@ -119,6 +129,17 @@ class RAMDA(DualAveraging):
         check_lr_and_momentum(settings)
         if not settings["eps"] > 0.0:
             raise ValueError(f"eps must be > 0, got {settings['eps']}")
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters, as (name, tensor) pairs; none of `penalties` can reach them."""
+        super().add_param_group(param_group)
+        _count_where_told(self.param_groups[-1])
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore a state, bit by bit; a graph captured before has to be captured anew."""
+        super().load_state_dict(state_dict)
+        for param_group in self.param_groups:
+            _count_where_told(param_group)
 
     def new_state(self, start: Tensor) -> dict[str, Tensor]:
         """Return the anchor and the two sums."""
@@ -148,8 +169,10 @@ class RAMDA(DualAveraging):
         if reason is not None and self._fused:
             raise RuntimeError(f"fused=True, but {reason}")
         groups = [g for g in self.param_groups if any(m.param_group is g for m in moving.values())]
-        # A param_group that has not had a step size above zero has nothing to solve yet.
-        if reason is not None or not all(self.scale(g) + g["lr"] > 0.0 for g in groups):
+        # A param_group that has not had a step size above zero has nothing to solve yet. Where
+        # steps are counted on the device, asking would wait for it.
+        started = all(g["capturable"] or self.scale(g) + g["lr"] > 0.0 for g in groups)
+        if reason is not None or not started:
             return False
         if self._kernels is None or self._kernels[0] is not active:
             self._kernels = active, kernels_for(moving, active)
@@ -164,13 +187,14 @@ class RAMDA(DualAveraging):
         kernels: Kernels,
     ) -> None:
         leading = moving[active.members[0]].param_group if active.members else groups[0]
-        before = self.scale(leading)
+        # A tensor is added to in place.
+        before = leading["step_size_sum"] + 0.0
         for group in groups:
             group["step"] += 1
         sizes = [self._advance(group) for group in groups]
-        scale = self.scale(leading)
+        scale = leading["step_size_sum"]
         settings = [
-            Settings(size, group["eps"], group["momentum"], scale / self.scale(group))
+            Settings(size, group["eps"], group["momentum"], scale / group["step_size_sum"])
             for size, group in zip(sizes, groups, strict=True)
         ]
         numbers = {id(group): number for number, group in enumerate(groups)}
@@ -181,7 +205,7 @@ class RAMDA(DualAveraging):
             settings,
             active=active,
             scale=scale,
-            growth=scale / before if before > 0.0 else 1.0,
+            growth=_ratio(scale, before),
             rule=self._thresholds or FixedWeights(active.weights),
             last=self._solutions(),
         )
@@ -245,3 +269,19 @@ def check_lr_and_momentum(settings: dict[str, Any]) -> None:
         raise ValueError(f"lr must be > 0, got {settings['lr']}")
     if not 0.0 < settings["momentum"] <= 1.0:
         raise ValueError(f"momentum must be in (0, 1], got {settings['momentum']}")
+
+
+def _count_where_told(param_group: dict[str, Any]) -> None:
+    """Keep the counters of a param_group as tensors on its device, if it is capturable."""
+    if param_group["capturable"]:
+        device = param_group["params"][0].device
+        for key in ("step", "step_size_sum"):
+            value = torch.as_tensor(param_group[key], dtype=torch.float64, device=device)
+            param_group[key] = value
+
+
+def _ratio(after: float | Tensor, before: float | Tensor) -> float | Tensor:
+    """Return how much α has grown; 1 in the first step."""
+    if isinstance(before, Tensor):
+        return torch.where(before > 0, after / before, 1.0)
+    return after / before if before > 0.0 else 1.0

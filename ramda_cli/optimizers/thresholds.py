@@ -22,7 +22,7 @@ class ZeroTest:
             channel has no gradient in this step: such a channel is left as it is.
         size: n, penalized entries of the channel.
         was_zero: whether the last solution was zero there.
-        scale: α, the sum of step sizes.
+        scale: α, the sum of step sizes; a tensor where it is kept on the device.
         change: computes ⟨g, x⟩ over each channel's penalized entries: to first order, what the
             loss of this step's batch would fall by if the channel were zero. It costs a pass over
             gradients and weights, which rules that do not call it are spared.
@@ -31,7 +31,7 @@ class ZeroTest:
     crit: Float[Tensor, " channels"]
     size: Float[Tensor, " channels"]
     was_zero: Bool[Tensor, " channels"]
-    scale: float
+    scale: float | Tensor
     change: Callable[[], Float[Tensor, " channels"]]
 
 

@@ -41,7 +41,8 @@ class CpuKernels:
     def bind(self, operands: Sequence[Operand], settings: Sequence[Settings]) -> None:
         """Say where the tensors of this step are, and with what settings."""
         self._tensors = np.array([_pointers(each) for each in operands], dtype=np.int64)
-        self._settings = np.array(settings, dtype=np.float32)
+        values = [[float(value) for value in each] for each in settings]
+        self._settings = np.array(values, dtype=np.float32)
 
     def accumulate(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "4 channels"]:
         """Add the gradients; return Σ w², Σ w² d, Σ p² and Σ p² d/(d + L/r) at these L/r.

@@ -11,7 +11,7 @@ from ramda_cli.optimizers.fused.roots import Secular
 
 
 class Settings(NamedTuple):
-    """Of one param_group in one step.
+    """Of one param_group in one step, on the host or on the device.
 
     Attributes:
         step_size: s_t.
@@ -20,10 +20,10 @@ class Settings(NamedTuple):
         factor: multiplies w and d, where the param_group has another α.
     """
 
-    step_size: float
-    eps: float
-    momentum: float
-    factor: float
+    step_size: float | Tensor
+    eps: float | Tensor
+    momentum: float | Tensor
+    factor: float | Tensor
 
 
 @dataclass(frozen=True, eq=False)

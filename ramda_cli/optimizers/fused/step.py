@@ -24,8 +24,8 @@ def take_step(
     settings: Sequence[Settings],
     *,
     active: ActivePenalties,
-    scale: float,
-    growth: float,
+    scale: float | Tensor,
+    growth: float | Tensor,
     rule: ThresholdRule,
     last: Solutions,
 ) -> tuple[Solutions, Float[Tensor, ""]]:

@@ -262,3 +262,43 @@ def test_the_library_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path)
         assert built.stat().st_mtime_ns == written
     finally:
         library.load.cache_clear()
+
+
+def test_steps_can_be_counted_on_the_device():
+    one, other = _twins()
+    lr, momentum = torch.tensor(0.1), torch.tensor(0.5)
+    counted = RAMDA(one.items(), penalized(), lr=lr, momentum=momentum, capturable=True, fused=True)
+    plain = RAMDA(other.items(), penalized(), lr=0.1, momentum=0.5, fused=True)
+    counter = counted.param_groups[0]["step"]
+    for step in range(6):
+        if step == 3:
+            counted.restart()
+            plain.restart()
+        rate = 0.1 * (1 - step / 20)
+        lr.fill_(rate)
+        plain.param_groups[0]["lr"] = rate
+        _share_gradients(one, other, step)
+        counted.step()
+        plain.step()
+        _assert_close(one, other, tolerance=1e-6)
+    assert counted.param_groups[0]["step"] is counter
+    assert float(counter) == plain.param_groups[0]["step"] == 3
+    resumed = RAMDA(parameters(torch.float32).items(), penalized(), capturable=True)
+    resumed.load_state_dict(counted.state_dict())
+    assert float(resumed.param_groups[0]["step"]) == 3
+    assert resumed.param_groups[0]["step"] is not counter
+
+
+def test_a_captured_rule_sees_the_scale_as_a_tensor():
+    named = parameters(torch.float32)
+    scales = []
+
+    def rule(test: ZeroTest) -> Threshold:
+        scales.append(test.scale)
+        return Threshold(test.crit < 0, torch.zeros_like(test.crit))
+
+    optimizer = RAMDA(named.items(), penalized(), lr=0.1, thresholds=rule, capturable=True)
+    set_gradients(named, 0)
+    optimizer.step()
+    assert isinstance(scales[0], Tensor)
+    assert float(scales[0]) == pytest.approx(0.1)

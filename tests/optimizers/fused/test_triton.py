@@ -16,7 +16,11 @@ from tests.optimizers.problems import group, parameters, penalized, set_gradient
 
 pytest.importorskip("triton")
 cuda = importlib.import_module("ramda_cli.optimizers.fused.cuda")
-pytestmark = pytest.mark.skipif(not library.available(), reason="no C++ compiler")
+pytestmark = [
+    pytest.mark.skipif(not library.available(), reason="no C++ compiler"),
+    # The interpreter computes with NumPy, which warns where a GPU would not; the values are unused.
+    pytest.mark.filterwarnings("ignore::RuntimeWarning:triton.runtime.interpreter"),
+]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 Named = dict[str, nn.Parameter]
