@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ramda_cli import __version__
+from ramda_cli.cli.bench import bench
 from ramda_cli.cli.eval import evaluate
 from ramda_cli.cli.failures import CommandLine
 from ramda_cli.cli.inspect import inspect
@@ -25,6 +26,7 @@ app.command("prune")(prune)
 app.command("inspect")(inspect)
 app.command("report")(report)
 app.command("eval")(evaluate)
+app.add_typer(bench, name="bench")
 
 
 def _show_version(wanted: bool) -> None:

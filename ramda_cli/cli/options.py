@@ -18,7 +18,7 @@ from ramda_cli.config.schema import (
 )
 
 CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
-_MODEL_HELP: Final = (
+MODEL_HELP: Final = (
     "A timm name, hf-hub:org/name, path/to/file.py:factory, digits-resnet (ships with ramda),"
     " or a pruned model.safetensors."
 )
@@ -38,9 +38,9 @@ def _setting(section: type[BaseModel], field: str, *names: str, panel: str, help
     return _option(*names, panel=panel, help=f"{help} [dim]\\[default: {default}][/dim]")
 
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL_HELP, show_default=False)]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 OptionalModel = Annotated[
-    str | None, typer.Argument(metavar="MODEL", help=_MODEL_HELP, show_default=False)
+    str | None, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)
 ]
 PrunedFile = Annotated[
     Path,

@@ -1,5 +1,8 @@
 """Where to compute."""
 
+import platform
+from pathlib import Path
+
 import torch
 
 from ramda_cli.errors import TrainingError
@@ -20,3 +23,15 @@ def choose_device(name: str) -> torch.device:
             hint="choose --device cpu, or check CUDA_VISIBLE_DEVICES and the driver",
         )
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return what the maker calls it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = next((line.partition(":")[2] for line in lines if line.startswith("model name")), "")
+    return " ".join(named.split()) or platform.processor() or platform.machine()

@@ -1,8 +1,7 @@
 // The two passes of a RAMDA step on a CPU; `cpu.py` compiles and calls them, `tiles.py` says what a
 // tile is, `step.py` what a pass does. Loops run along contiguous memory over restrict pointers,
-// which is what lets compilers vectorise them. Sums are in double: no scaling of w is needed before
-// squaring, and neither overflow nor underflow of fp32 is possible. Each tile writes its own sums,
-// so results do not depend on the number of threads.
+// which is what lets compilers vectorise them. A few terms are added in fp32, these sums in double.
+// Each tile writes its own sums, so results do not depend on the number of threads.
 
 #include <cmath>
 #include <cstdint>
@@ -54,140 +53,192 @@ inline bfloat16 to_bfloat16(float value) {
     return {static_cast<uint16_t>(value == value ? rounded : 0x7fc0)};
 }
 
-// For u >= 0: a third of the exponent, then two steps of Halley's method (relative error 1e-7).
+// For u >= 0, without a division: z near u^(-1/3) from a third of the exponent, two steps of
+// Householder's method on u z^3 = 1 (relative error 1e-7), and u z^2. 0 gives 0: u z comes first.
 inline float cube_root(float u) {
     int32_t bits;
     std::memcpy(&bits, &u, sizeof bits);
-    bits = static_cast<int32_t>(static_cast<float>(bits) * (1.0f / 3.0f)) + 709921077;
-    float y;
-    std::memcpy(&y, &bits, sizeof y);
+    bits = 1419910442 - static_cast<int32_t>(static_cast<float>(bits) * (1.0f / 3.0f));
+    float z;
+    std::memcpy(&z, &bits, sizeof z);
     for (int i = 0; i < 2; ++i) {
-        const float cube = y * y * y;
-        y *= (cube + u + u) / (cube + cube + u);
+        const float h = 1.0f - u * z * z * z;
+        z += z * h * (1.0f / 3.0f + 2.0f / 9.0f * h);
     }
-    return u > 1e-37f ? y : 0.0f;
+    return u * z * z;
 }
 
-// v += s g and u += s g^2 along a row.
-template <class G>
-KERNEL void update(const G *RESTRICT g, float *RESTRICT v, float *RESTRICT u, int64_t n, float s) {
-    for (int64_t j = 0; j < n; ++j) {
-        const float gradient = to_float(g[j]);
-        v[j] += s * gradient;
-        u[j] += s * gradient * gradient;
-    }
-}
-
-// The sums over a cell are of w^2, w^2 d, p^2 (`solution`) and p^2 d/(d + q) (`slope`), where
-// p = w/(d + q).
-
-KERNEL void add_columns(const float *RESTRICT v, const float *RESTRICT u, const float *RESTRICT x0,
-                        const float *RESTRICT q, double *RESTRICT square,
-                        double *RESTRICT curvature, double *RESTRICT solution,
-                        double *RESTRICT slope, int64_t n, float eps) {
-    for (int64_t j = 0; j < n; ++j) {
-        const float d = cube_root(u[j]) + eps;
-        const float w = d * x0[j] - v[j];
-        const float inverse = 1.0f / (d + q[j]);
-        const double wide = w, p = w * inverse;
-        square[j] += wide * wide;
-        curvature[j] += wide * wide * d;
-        solution[j] += p * p;
-        slope[j] += p * p * (d * inverse);
-    }
-}
-
-KERNEL void add_row(const float *RESTRICT v, const float *RESTRICT u, const float *RESTRICT x0,
-                    float q, double &square_sum, double &curvature_sum, double &solution_sum,
-                    double &slope_sum, int64_t n, float eps) {
-    double square = 0, curvature = 0, solution = 0, slope = 0;
-#pragma omp simd reduction(+ : square, curvature, solution, slope)
-    for (int64_t j = 0; j < n; ++j) {
-        const float d = cube_root(u[j]) + eps;
-        const float w = d * x0[j] - v[j];
-        const float inverse = 1.0f / (d + q);
-        const double wide = w, p = w * inverse;
-        square += wide * wide;
-        curvature += wide * wide * d;
-        solution += p * p;
-        slope += p * p * (d * inverse);
-    }
-    square_sum = square, curvature_sum = curvature, solution_sum = solution, slope_sum = slope;
-}
+struct Step {
+    float size, eps, momentum;
+};
 
 // x moves towards p by the share `momentum`, and is p itself where that is 1.
 inline float average(float x, float p, float momentum) {
     return momentum < 0.5f ? x + momentum * (p - x) : p - (1.0f - momentum) * (p - x);
 }
 
+// The sums over a cell are of w^2, w^2 d, p^2 (`solution`), p^2 t (`slope`) and p^2 t^2 (`bend`),
+// where p = w/(d + q) and t = d/(d + q). Terms of so many rows, or columns, are added in fp32.
+constexpr int kRowsAtOnce = 4;
+constexpr int kColumnsAtOnce = 256;
+constexpr int kSegment = 32;
+
+template <int ROWS, class G>
+KERNEL void accumulate_columns(const G *RESTRICT g, float *RESTRICT v, float *RESTRICT u,
+                               const float *RESTRICT x0, const float *RESTRICT q,
+                               double *RESTRICT square, double *RESTRICT curvature,
+                               double *RESTRICT solution, double *RESTRICT slope,
+                               double *RESTRICT bend, int64_t n, int64_t stride, Step step) {
+#pragma omp simd
+    for (int64_t j = 0; j < n; ++j) {
+        float a = 0, b = 0, c = 0, e = 0, f = 0;
+        for (int k = 0; k < ROWS; ++k) {
+            const int64_t i = k * stride + j;
+            const float gradient = to_float(g[i]);
+            const float new_v = v[i] + step.size * gradient;
+            const float new_u = u[i] + step.size * gradient * gradient;
+            v[i] = new_v, u[i] = new_u;
+            const float d = cube_root(new_u) + step.eps;
+            const float w = d * x0[i] - new_v;
+            const float inverse = 1.0f / (d + q[j]);
+            const float p = w * inverse, t = d * inverse;
+            a += w * w;
+            b += w * w * d;
+            c += p * p;
+            e += p * p * t;
+            f += p * p * t * t;
+        }
+        square[j] += a, curvature[j] += b, solution[j] += c, slope[j] += e, bend[j] += f;
+    }
+}
+
+template <class G>
+KERNEL void accumulate_row(const G *RESTRICT g, float *RESTRICT v, float *RESTRICT u,
+                           const float *RESTRICT x0, float q, double *RESTRICT square,
+                           double *RESTRICT curvature, double *RESTRICT solution,
+                           double *RESTRICT slope, double *RESTRICT bend, int64_t n, Step step) {
+    double all[5] = {0, 0, 0, 0, 0};
+    for (int64_t start = 0; start < n; start += kColumnsAtOnce) {
+        const int64_t end = start + kColumnsAtOnce < n ? start + kColumnsAtOnce : n;
+        float a = 0, b = 0, c = 0, e = 0, f = 0;
+#pragma omp simd reduction(+ : a, b, c, e, f)
+        for (int64_t i = start; i < end; ++i) {
+            const float gradient = to_float(g[i]);
+            const float new_v = v[i] + step.size * gradient;
+            const float new_u = u[i] + step.size * gradient * gradient;
+            v[i] = new_v, u[i] = new_u;
+            const float d = cube_root(new_u) + step.eps;
+            const float w = d * x0[i] - new_v;
+            const float inverse = 1.0f / (d + q);
+            const float p = w * inverse, t = d * inverse;
+            a += w * w;
+            b += w * w * d;
+            c += p * p;
+            e += p * p * t;
+            f += p * p * t * t;
+        }
+        all[0] += a, all[1] += b, all[2] += c, all[3] += e, all[4] += f;
+    }
+    *square = all[0], *curvature = all[1], *solution = all[2], *slope = all[3], *bend = all[4];
+}
+
+template <int ROWS>
 KERNEL void write_columns(const float *RESTRICT v, const float *RESTRICT u,
                           const float *RESTRICT x0, float *RESTRICT x, const float *RESTRICT q,
-                          double *RESTRICT solution, double *RESTRICT slope, int64_t n, float eps,
-                          float momentum) {
+                          double *RESTRICT solution, double *RESTRICT slope, int64_t n,
+                          int64_t stride, Step step) {
+#pragma omp simd
     for (int64_t j = 0; j < n; ++j) {
-        const float d = cube_root(u[j]) + eps;
-        const float inverse = 1.0f / (d + q[j]);
-        const float p = (d * x0[j] - v[j]) * inverse;
-        x[j] = average(x[j], p, momentum);
-        solution[j] += static_cast<double>(p) * p;
-        slope[j] += static_cast<double>(p) * p * (d * inverse);
+        float c = 0, e = 0;
+        for (int k = 0; k < ROWS; ++k) {
+            const int64_t i = k * stride + j;
+            const float d = cube_root(u[i]) + step.eps;
+            const float inverse = 1.0f / (d + q[j]);
+            const float p = (d * x0[i] - v[i]) * inverse;
+            x[i] = average(x[i], p, step.momentum);
+            c += p * p;
+            e += p * p * (d * inverse);
+        }
+        solution[j] += c, slope[j] += e;
     }
 }
 
 KERNEL void write_row(const float *RESTRICT v, const float *RESTRICT u, const float *RESTRICT x0,
-                      float *RESTRICT x, float q, double &solution_sum, double &slope_sum,
-                      int64_t n, float eps, float momentum) {
-    double solution = 0, slope = 0;
-#pragma omp simd reduction(+ : solution, slope)
-    for (int64_t j = 0; j < n; ++j) {
-        const float d = cube_root(u[j]) + eps;
-        const float inverse = 1.0f / (d + q);
-        const float p = (d * x0[j] - v[j]) * inverse;
-        x[j] = average(x[j], p, momentum);
-        solution += static_cast<double>(p) * p;
-        slope += static_cast<double>(p) * p * (d * inverse);
+                      float *RESTRICT x, float q, double *RESTRICT solution,
+                      double *RESTRICT slope, int64_t n, Step step) {
+    double all[2] = {0, 0};
+    for (int64_t start = 0; start < n; start += kColumnsAtOnce) {
+        const int64_t end = start + kColumnsAtOnce < n ? start + kColumnsAtOnce : n;
+        float c = 0, e = 0;
+#pragma omp simd reduction(+ : c, e)
+        for (int64_t i = start; i < end; ++i) {
+            const float d = cube_root(u[i]) + step.eps;
+            const float inverse = 1.0f / (d + q);
+            const float p = (d * x0[i] - v[i]) * inverse;
+            x[i] = average(x[i], p, step.momentum);
+            c += p * p;
+            e += p * p * (d * inverse);
+        }
+        all[0] += c, all[1] += e;
     }
-    solution_sum = solution, slope_sum = slope;
+    *solution = all[0], *slope = all[1];
 }
 
 // Replaces the solution at `last` by that at q, in an iterate that `write` has averaged already.
+template <int ROWS>
 KERNEL void correct_columns(const float *RESTRICT v, const float *RESTRICT u,
                             const float *RESTRICT x0, float *RESTRICT x,
                             const float *RESTRICT last, const float *RESTRICT q,
                             double *RESTRICT solution, double *RESTRICT slope, int64_t n,
-                            float eps, float momentum) {
+                            int64_t stride, Step step) {
+#pragma omp simd
     for (int64_t j = 0; j < n; ++j) {
-        const float d = cube_root(u[j]) + eps;
-        const float w = d * x0[j] - v[j];
-        const float inverse = 1.0f / (d + q[j]);
-        const float p = w * inverse;
-        x[j] += momentum * (p - w / (d + last[j]));
-        solution[j] += static_cast<double>(p) * p;
-        slope[j] += static_cast<double>(p) * p * (d * inverse);
+        float c = 0, e = 0;
+        for (int k = 0; k < ROWS; ++k) {
+            const int64_t i = k * stride + j;
+            const float d = cube_root(u[i]) + step.eps;
+            const float w = d * x0[i] - v[i];
+            const float inverse = 1.0f / (d + q[j]);
+            const float p = w * inverse;
+            x[i] += step.momentum * (p - w / (d + last[j]));
+            c += p * p;
+            e += p * p * (d * inverse);
+        }
+        solution[j] += c, slope[j] += e;
     }
 }
 
 KERNEL void correct_row(const float *RESTRICT v, const float *RESTRICT u, const float *RESTRICT x0,
-                        float *RESTRICT x, float last, float q, double &solution_sum,
-                        double &slope_sum, int64_t n, float eps, float momentum) {
-    double solution = 0, slope = 0;
-#pragma omp simd reduction(+ : solution, slope)
-    for (int64_t j = 0; j < n; ++j) {
-        const float d = cube_root(u[j]) + eps;
-        const float w = d * x0[j] - v[j];
-        const float inverse = 1.0f / (d + q);
-        const float p = w * inverse;
-        x[j] += momentum * (p - w / (d + last));
-        solution += static_cast<double>(p) * p;
-        slope += static_cast<double>(p) * p * (d * inverse);
+                        float *RESTRICT x, float last, float q, double *RESTRICT solution,
+                        double *RESTRICT slope, int64_t n, Step step) {
+    double all[2] = {0, 0};
+    for (int64_t start = 0; start < n; start += kColumnsAtOnce) {
+        const int64_t end = start + kColumnsAtOnce < n ? start + kColumnsAtOnce : n;
+        float c = 0, e = 0;
+#pragma omp simd reduction(+ : c, e)
+        for (int64_t i = start; i < end; ++i) {
+            const float d = cube_root(u[i]) + step.eps;
+            const float w = d * x0[i] - v[i];
+            const float inverse = 1.0f / (d + q);
+            const float p = w * inverse;
+            x[i] += step.momentum * (p - w / (d + last));
+            c += p * p;
+            e += p * p * (d * inverse);
+        }
+        all[0] += c, all[1] += e;
     }
-    solution_sum = solution, slope_sum = slope;
+    *solution = all[0], *slope = all[1];
 }
 
-KERNEL void write_free(const float *RESTRICT v, const float *RESTRICT u, const float *RESTRICT x0,
-                       float *RESTRICT x, int64_t n, float eps, float momentum) {
-    for (int64_t j = 0; j < n; ++j) {
-        x[j] = average(x[j], x0[j] - v[j] / (cube_root(u[j]) + eps), momentum);
+template <class G>
+KERNEL void finish_free(const G *RESTRICT g, float *RESTRICT v, float *RESTRICT u,
+                        const float *RESTRICT x0, float *RESTRICT x, int64_t n, Step step) {
+    for (int64_t i = 0; i < n; ++i) {
+        const float gradient = to_float(g[i]);
+        const float new_v = v[i] + step.size * gradient;
+        const float new_u = u[i] + step.size * gradient * gradient;
+        v[i] = new_v, u[i] = new_u;
+        x[i] = average(x[i], x0[i] - new_v / (cube_root(new_u) + step.eps), step.momentum);
     }
 }
 
@@ -219,6 +270,21 @@ inline void with_gradient(const Tensor &tensor, int64_t start, Body body) {
 template <class Body>
 inline void for_rows(const Tile &tile, Body body) {
     for (int64_t i = 0; i < tile.rows; ++i) body(i, tile.offset + i * tile.stride);
+}
+
+// Calls `body` for so many rows at once, then for the rest one by one; the number is a type.
+template <int N>
+struct Rows {
+    static constexpr int count = N;
+};
+
+template <class Body>
+inline void for_blocks(const Tile &tile, Body body) {
+    int64_t i = 0;
+    for (; i + kRowsAtOnce <= tile.rows; i += kRowsAtOnce) {
+        body(Rows<kRowsAtOnce>(), tile.offset + i * tile.stride);
+    }
+    for (; i < tile.rows; ++i) body(Rows<1>(), tile.offset + i * tile.stride);
 }
 
 inline void round_to_parameter(const Tile &tile, const Tensor &tensor) {
@@ -258,38 +324,42 @@ void ramda_accumulate(const Tile *tiles, int64_t count, const Tensor *tensors,
         const Tile tile = tiles[t];
         const Tensor tensor = tensors[tile.tensor];
         const Settings set = settings[tensor.param_group];
-        float local[kMaxCells];
-        double *square = sums + tile.first_slot, *curvature = square + slots,
-               *solution = curvature + slots, *slope = solution + slots;
-        if (tile.form != kFree) gather(tile, owner, q, set.factor, local);
-        if (tile.form == kColumns) {
-            clear(square, tile.columns), clear(curvature, tile.columns);
-            clear(solution, tile.columns), clear(slope, tile.columns);
-        }
-        for_rows(tile, [&](int64_t i, int64_t start) {
-            float *v = tensor.gradient_sum + start, *u = tensor.square_sum + start;
-            float *x0 = tensor.anchor + start, *x = tensor.iterate + start;
-            with_gradient(tensor, start, [&](const auto *g) {
-                update(g, v, u, tile.columns, set.step_size);
-            });
-            if (tile.form == kColumns) {
-                add_columns(v, u, x0, local, square, curvature, solution, slope, tile.columns,
-                            set.eps);
-            } else if (tile.form == kRows) {
-                add_row(v, u, x0, local[i], square[i], curvature[i], solution[i], slope[i],
-                        tile.columns, set.eps);
-            } else {
-                write_free(v, u, x0, x, tile.columns, set.eps, set.momentum);
-            }
-        });
+        const Step step = {set.step_size, set.eps, set.momentum};
+        float *v = tensor.gradient_sum, *u = tensor.square_sum, *x0 = tensor.anchor,
+              *x = tensor.iterate;
         if (tile.form == kFree) {
+            with_gradient(tensor, tile.offset, [&](const auto *g) {
+                const int64_t i = tile.offset;
+                finish_free(g, v + i, u + i, x0 + i, x + i, tile.columns, step);
+            });
             round_to_parameter(tile, tensor);
             continue;
         }
+        float local[kMaxCells];
+        gather(tile, owner, q, set.factor, local);
+        double *square = sums + tile.first_slot, *curvature = square + slots,
+               *solution = curvature + slots, *slope = solution + slots, *bend = slope + slots;
+        if (tile.form == kColumns) {
+            for (double *sum = square; sum <= bend; sum += slots) clear(sum, tile.columns);
+            for_blocks(tile, [&](auto rows, int64_t i) {
+                with_gradient(tensor, i, [&](const auto *g) {
+                    accumulate_columns<decltype(rows)::count>(
+                        g, v + i, u + i, x0 + i, local, square, curvature, solution, slope, bend,
+                        tile.columns, tile.stride, step);
+                });
+            });
+        } else {
+            for_rows(tile, [&](int64_t k, int64_t i) {
+                with_gradient(tensor, i, [&](const auto *g) {
+                    accumulate_row(g, v + i, u + i, x0 + i, local[k], square + k, curvature + k,
+                                   solution + k, slope + k, bend + k, tile.columns, step);
+                });
+            });
+        }
         const double factor = set.factor;
-        for (int64_t i = 0; i < cells(tile); ++i) {
-            square[i] *= factor * factor;
-            curvature[i] *= factor * factor * factor;
+        for (int64_t k = 0; k < cells(tile); ++k) {
+            square[k] *= factor * factor;
+            curvature[k] *= factor * factor * factor;
         }
     }
 }
@@ -303,29 +373,29 @@ void ramda_write(const Tile *tiles, int64_t count, const Tensor *tensors, const 
         if (tile.form == kFree) continue;
         const Tensor tensor = tensors[tile.tensor];
         const Settings set = settings[tensor.param_group];
+        const Step step = {set.step_size, set.eps, set.momentum};
+        const float *v = tensor.gradient_sum, *u = tensor.square_sum, *x0 = tensor.anchor;
+        float *x = tensor.iterate;
         float local[kMaxCells];
-        double *solution = sums + tile.first_slot, *slope = solution + slots;
         gather(tile, owner, q, set.factor, local);
+        double *solution = sums + tile.first_slot, *slope = solution + slots;
         if (tile.form == kColumns) {
             clear(solution, tile.columns), clear(slope, tile.columns);
+            for_blocks(tile, [&](auto rows, int64_t i) {
+                write_columns<decltype(rows)::count>(v + i, u + i, x0 + i, x + i, local, solution,
+                                                     slope, tile.columns, tile.stride, step);
+            });
+        } else {
+            for_rows(tile, [&](int64_t k, int64_t i) {
+                write_row(v + i, u + i, x0 + i, x + i, local[k], solution + k, slope + k,
+                          tile.columns, step);
+            });
         }
-        for_rows(tile, [&](int64_t i, int64_t start) {
-            const float *v = tensor.gradient_sum + start, *u = tensor.square_sum + start,
-                        *x0 = tensor.anchor + start;
-            float *x = tensor.iterate + start;
-            if (tile.form == kColumns) {
-                write_columns(v, u, x0, x, local, solution, slope, tile.columns, set.eps,
-                              set.momentum);
-            } else {
-                write_row(v, u, x0, x, local[i], solution[i], slope[i], tile.columns, set.eps,
-                          set.momentum);
-            }
-        });
         round_to_parameter(tile, tensor);
     }
 }
 
-// Moves what was averaged in from the solution at `last` to that at q. Tiles where they are equal
+// Moves what was averaged in from the solution at `last` to that at q. Cells where they are equal
 // keep their sums.
 void ramda_correct(const Tile *tiles, int64_t count, const Tensor *tensors,
                    const Settings *settings, const int32_t *owner, const float *last,
@@ -336,26 +406,33 @@ void ramda_correct(const Tile *tiles, int64_t count, const Tensor *tensors,
         if (tile.form == kFree) continue;
         const Tensor tensor = tensors[tile.tensor];
         const Settings set = settings[tensor.param_group];
+        const Step step = {set.step_size, set.eps, set.momentum};
+        const float *v = tensor.gradient_sum, *u = tensor.square_sum, *x0 = tensor.anchor;
+        float *x = tensor.iterate;
         float before[kMaxCells], local[kMaxCells];
         gather(tile, owner, last, set.factor, before);
         gather(tile, owner, q, set.factor, local);
         if (std::memcmp(before, local, cells(tile) * sizeof(float)) == 0) continue;
         double *solution = sums + tile.first_slot, *slope = solution + slots;
-        if (tile.form == kColumns) {
-            clear(solution, tile.columns), clear(slope, tile.columns);
+        if (tile.form == kRows) {
+            for_rows(tile, [&](int64_t k, int64_t i) {
+                if (before[k] == local[k]) return;
+                correct_row(v + i, u + i, x0 + i, x + i, before[k], local[k], solution + k,
+                            slope + k, tile.columns, step);
+            });
         }
-        for_rows(tile, [&](int64_t i, int64_t start) {
-            const float *v = tensor.gradient_sum + start, *u = tensor.square_sum + start,
-                        *x0 = tensor.anchor + start;
-            float *x = tensor.iterate + start;
-            if (tile.form == kColumns) {
-                correct_columns(v, u, x0, x, before, local, solution, slope, tile.columns, set.eps,
-                                set.momentum);
-            } else if (before[i] != local[i]) {
-                correct_row(v, u, x0, x, before[i], local[i], solution[i], slope[i], tile.columns,
-                            set.eps, set.momentum);
-            }
-        });
+        // Few columns differ, after the first steps: what is between them is not touched.
+        for (int64_t j = 0; tile.form == kColumns && j < tile.columns; j += kSegment) {
+            const int64_t n = j + kSegment < tile.columns ? kSegment : tile.columns - j;
+            if (std::memcmp(before + j, local + j, n * sizeof(float)) == 0) continue;
+            clear(solution + j, n), clear(slope + j, n);
+            for_blocks(tile, [&](auto rows, int64_t start) {
+                const int64_t i = start + j;
+                correct_columns<decltype(rows)::count>(v + i, u + i, x0 + i, x + i, before + j,
+                                                       local + j, solution + j, slope + j, n,
+                                                       tile.stride, step);
+            });
+        }
         round_to_parameter(tile, tensor);
     }
 }

@@ -34,7 +34,7 @@ class CpuKernels:
         self._library = load()
         self._tiles = tiles
         self._channels = channels
-        self._sums = np.empty((4, tiles.slots))
+        self._sums = np.empty((5, tiles.slots))
         self._tensors: npt.NDArray[np.int64] = np.empty((0, 8), dtype=np.int64)
         self._settings: npt.NDArray[np.float32] = np.empty((0, 4), dtype=np.float32)
 
@@ -44,19 +44,19 @@ class CpuKernels:
         values = [[float(value) for value in each] for each in settings]
         self._settings = np.array(values, dtype=np.float32)
 
-    def accumulate(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "4 channels"]:
-        """Add the gradients; return Σ w², Σ w² d, Σ p² and Σ p² d/(d + L/r) at these L/r.
+    def accumulate(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "5 channels"]:
+        """Add the gradients; return Σ w² and Σ w² d, and Σ p², Σ p² t and Σ p² t² at these L/r.
 
         Tensors without channels are finished.
         """
         self._launch("ramda_accumulate", self._padded(ratios), self._sums, self._slots)
-        return self._reduce(4)
+        return self._reduce(5)
 
     def first_ratios(
         self,
         problem: Secular,
         guess: Float[Tensor, " channels"],
-        sums: Float[Tensor, "4 channels"],
+        sums: Float[Tensor, "3 channels"],
     ) -> Float[Tensor, " channels"]:
         """Return `problem.first_ratios`."""
         return problem.first_ratios(guess, sums)
@@ -71,7 +71,7 @@ class CpuKernels:
         return problem.better_ratios(ratios, sums)
 
     def write(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "2 channels"]:
-        """Average the solution at these L/r into the iterates; return the latter two sums."""
+        """Average the solution at these L/r into the iterates; return Σ p² and Σ p² t."""
         self._launch("ramda_write", self._padded(ratios), self._sums, self._slots)
         return self._reduce(2)
 

@@ -52,7 +52,7 @@ class CudaKernels:
         self._order = torch.from_numpy(tiles.order).to(device)
         self._first = torch.from_numpy(tiles.first).to(device)
         self._slots = tiles.slots
-        self._sums = torch.zeros(4, max(1, tiles.slots), dtype=torch.float64, device=device)
+        self._sums = torch.zeros(5, max(1, tiles.slots), dtype=torch.float64, device=device)
         self._pointers: tuple[tuple[int, ...], ...] = ()
         self._tensors = torch.zeros(0, 8, dtype=torch.int64, device=device)
         self._settings = torch.zeros(0, 4, device=device)
@@ -74,8 +74,8 @@ class CudaKernels:
         else:
             self._settings = self._send(torch.tensor(settings, dtype=torch.float32))
 
-    def accumulate(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "4 channels"]:
-        """Add the gradients; return Σ w², Σ w² d, Σ p² and Σ p² d/(d + L/r) at these L/r.
+    def accumulate(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "5 channels"]:
+        """Add the gradients; return Σ w² and Σ w² d, and Σ p², Σ p² t and Σ p² t² at these L/r.
 
         Tensors without channels are finished.
         """
@@ -85,16 +85,16 @@ class CudaKernels:
                 free, self._tensors, self._settings, BLOCK=_FREE_BLOCK
             )
         self._over_tiles(triton_kernels.accumulate, self._padded(ratios))
-        return self._reduce(4)
+        return self._reduce(5)
 
     def first_ratios(
         self,
         problem: Secular,
         guess: Float[Tensor, " channels"],
-        sums: Float[Tensor, "4 channels"],
+        sums: Float[Tensor, "3 channels"],
     ) -> Float[Tensor, " channels"]:
         """Return `problem.first_ratios`, from one kernel."""
-        return self._over_channels(triton_kernels.first_ratios, problem, guess, sums[2], sums[3])
+        return self._over_channels(triton_kernels.first_ratios, problem, guess, *sums)
 
     def better_ratios(
         self,
@@ -108,7 +108,7 @@ class CudaKernels:
         )
 
     def write(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "2 channels"]:
-        """Average the solution at these L/r into the iterates; return the latter two sums."""
+        """Average the solution at these L/r into the iterates; return Σ p² and Σ p² t."""
         self._over_tiles(triton_kernels.write, self._padded(ratios))
         return self._reduce(2)
 

@@ -21,6 +21,8 @@ _FLAGS = (
     # Neither changes a result; with them, choices between two values are vectorised.
     "-fno-math-errno",
     "-fno-trapping-math",
+    # Rows of a tile do not overlap: loops over their columns say so.
+    "-fopenmp-simd",
     "-shared",
     "-fPIC",
 )

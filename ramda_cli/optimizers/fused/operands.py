@@ -63,15 +63,15 @@ class Kernels(Protocol):
     def bind(self, operands: Sequence[Operand], settings: Sequence[Settings]) -> None:
         """Say where the tensors of this step are, and with what settings."""
 
-    def accumulate(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "4 channels"]:
-        """Add the gradients; return Σ w², Σ w² d, Σ p² and Σ p² d/(d + L/r) at these L/r."""
+    def accumulate(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "5 channels"]:
+        """Add the gradients; return Σ w² and Σ w² d, and Σ p², Σ p² t and Σ p² t² at these L/r."""
         ...
 
     def first_ratios(
         self,
         problem: Secular,
         guess: Float[Tensor, " channels"],
-        sums: Float[Tensor, "4 channels"],
+        sums: Float[Tensor, "3 channels"],
     ) -> Float[Tensor, " channels"]:
         """Return `problem.first_ratios`."""
         ...
@@ -86,7 +86,7 @@ class Kernels(Protocol):
         ...
 
     def write(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "2 channels"]:
-        """Average the solution at these L/r into the iterates; return the latter two sums."""
+        """Average the solution at these L/r into the iterates; return Σ p² and Σ p² t."""
         ...
 
     def correct(

@@ -1,13 +1,15 @@
 """The secular equation between two passes over memory, from what one pass summed.
 
-A pass that evaluates p = w/(d + q) at some q, Σ p² and Σ p² d/(d + q), has evaluated φ and its
-derivative at r = L/q, whatever L turns out to be. With f(r) = φ(r)^(-1/2) - 1, concave and
-increasing (see `ramda_cli.subproblem.secular`),
+A pass that evaluates p = w/(d + q) and t = d/(d + q) at some q, and sums p², p² t and p² t², has
+evaluated φ and two derivatives at r = L/q, whatever L turns out to be. With f(r) = φ(r)^(-1/2) - 1,
+concave and increasing (see `ramda_cli.subproblem.secular`), and P = Σ p², S = Σ p² t, B = Σ p² t²,
 
-    f(0) = L/‖w‖ - 1,  f'(0) = Σ w² d / ‖w‖³,   f(r) = r/‖p‖ - 1,  f'(r) = Σ p² d/(d + q) / ‖p‖³.
+    f(0) = L/‖w‖ - 1,  f'(0) = Σ w² d / ‖w‖³
+    f(r) = r/√P - 1,   f'(r) = S / P^(3/2),   f''(r) = 3 (S²/P - B) / (r P^(3/2)).
 
-Cubic interpolation of the inverse of f between 0 and r gives the root to 1e-7 once steps have
-become small. It is kept at or above the Newton steps from both ends, which are lower bounds.
+The inverse of f is interpolated by the quartic that has these values and derivatives at both ends,
+which is right to 1e-7 once steps have become small. The result is kept at or above the Newton steps
+from both ends, which are lower bounds.
 """
 
 from dataclasses import dataclass
@@ -44,36 +46,35 @@ class Secular:
         return gap * (self.square / self.curvature.clamp_min(tiny))
 
     def interpolated(
-        self,
-        ratios: Float[Tensor, " channels"],
-        solution: Float[Tensor, " channels"],
-        slope: Float[Tensor, " channels"],
+        self, ratios: Float[Tensor, " channels"], sums: Float[Tensor, "3 channels"]
     ) -> Float[Tensor, " channels"]:
         """Return the root as seen from 0 and from L/`ratios`; only from 0 where that is not known.
 
         Args:
             ratios: q at which the sums were taken, 0 where no good one was known.
-            solution: Σ p².
-            slope: Σ p² d/(d + q).
+            sums: Σ p², Σ p² t and Σ p² t².
         """
-        norm = self.square.sqrt()
-        at_zero, guess = self.shrinkage / norm - 1.0, self.shrinkage / ratios
-        norm_cubed, p_cubed = self.square * norm, solution * solution.sqrt()
-        there = guess / solution.sqrt() - 1.0
-        newton = guess - there * p_cubed / slope
-        span = there - at_zero
-        t = -at_zero / span
-        cubic = (
-            (t**3 - 2 * t**2 + t) * span * norm_cubed / self.curvature
-            + (3 * t**2 - 2 * t**3) * guess
-            + (t**3 - t**2) * span * p_cubed / slope
-        )
+        solution, slope, bend = sums
+        norm, p_norm = self.square.sqrt(), solution.sqrt()
+        low, right = self.shrinkage / norm - 1.0, self.shrinkage / ratios
+        high = right / p_norm - 1.0
+        # The inverse of f and its derivatives: at `low`, where it is 0, and at `high`.
+        first = self.square * norm / self.curvature
+        last = solution * p_norm / slope
+        second = 1.5 * (bend - slope.square() / solution) / (right * solution * p_norm) * last**3
+        newton = right - high * last
+        span = high - low
+        chord = right / span
+        from_low, from_high = (chord - first) / span, (last - chord) / span
+        third = (second - from_high) / span
+        fourth = (third - (from_high - from_low) / span) / span
+        quartic = newton + high**2 * (second - high * (third - low * fourth))
         # f is concave: right of the root the chord from 0 is an upper bound too.
-        bound = torch.where(there > 0, torch.minimum(guess, t * guess), torch.inf)
-        cubic = torch.minimum(cubic, bound)
-        # Far from the root nothing bounds the cubic.
-        near = (there.abs() < 0.5) & torch.isfinite(cubic)
-        return self._at_least_lower(torch.where(near, torch.maximum(cubic, newton), newton))
+        bound = torch.where(high > 0, torch.minimum(right, -low * chord), torch.inf)
+        quartic = torch.minimum(quartic, bound)
+        # Far from the root nothing bounds the quartic.
+        near = (high.abs() < 0.5) & torch.isfinite(quartic)
+        return self._at_least_lower(torch.where(near, torch.maximum(quartic, newton), newton))
 
     def newton(
         self,
@@ -86,15 +87,15 @@ class Secular:
         return self._at_least_lower(r - (r / norm - 1.0) * solution * norm / slope)
 
     def first_ratios(
-        self, guess: Float[Tensor, " channels"], sums: Float[Tensor, "4 channels"]
+        self, guess: Float[Tensor, " channels"], sums: Float[Tensor, "3 channels"]
     ) -> Float[Tensor, " channels"]:
         """Return L/r between the first two passes.
 
         Args:
             guess: L/r at which the first pass took its sums.
-            sums: what it took, of which the last two count.
+            sums: Σ p², Σ p² t and Σ p² t² at these.
         """
-        return self._ratios(self.interpolated(guess.double(), sums[2], sums[3]))
+        return self._ratios(self.interpolated(guess.double(), sums))
 
     def better_ratios(
         self, ratios: Float[Tensor, " channels"], sums: Float[Tensor, "2 channels"]
@@ -103,7 +104,7 @@ class Secular:
 
         Args:
             ratios: L/r at which the sums were taken.
-            sums: Σ p² and Σ p² d/(d + L/r).
+            sums: Σ p² and Σ p² t at these.
         """
         solution, slope = sums
         wrong = self.excess(ratios, solution).abs() > TOLERANCE

@@ -50,7 +50,7 @@ def take_step(
     shrinkage = threshold.shrinkage.double()
     zero = threshold.zero | (norm <= shrinkage)
     problem = Secular(sums[0], sums[1], shrinkage, zero)
-    ratios = kernels.first_ratios(problem, guess, sums)
+    ratios = kernels.first_ratios(problem, guess, sums[2:])
     sums = kernels.write(ratios)
     for _ in range(kernels.max_corrections):
         better = kernels.better_ratios(problem, ratios, sums)

@@ -16,13 +16,13 @@ COLUMNS = tl.constexpr(0)
 
 @triton.jit
 def _cube_root(u):
-    # A third of the exponent, then two steps of Halley's method.
+    # z near u^(-1/3), two steps of Householder's method on u z³ = 1, and u z²; 0 gives 0.
     third = (u.to(tl.int32, bitcast=True).to(tl.float32) * 0.3333333333333333).to(tl.int32)
-    y = (third + 709921077).to(tl.float32, bitcast=True)
+    z = (1419910442 - third).to(tl.float32, bitcast=True)
     for _ in tl.static_range(2):
-        cube = y * y * y
-        y = y * (cube + u + u) / (cube + cube + u)
-    return tl.where(u > 1e-37, y, 0.0)
+        h = 1.0 - u * z * z * z
+        z = z + z * h * (0.3333333333333333 + 0.2222222222222222 * h)
+    return u * z * z
 
 
 @triton.jit
@@ -120,7 +120,7 @@ def accumulate(
     tiles, tensors, settings, owner, ratios, sums, slots,
     R: tl.constexpr, C: tl.constexpr, FORM: tl.constexpr,
 ):  # fmt: skip
-    """Add the gradients; sum w², w² d, p² and p² d/(d + q) over the cells of each tile."""
+    """Add the gradients; sum w², w² d, p², p² t and p² t² over the cells of each tile."""
     tile = tiles + tl.program_id(0).to(tl.int64) * 8
     number = tl.load(tile)
     row = settings + tl.load(tensors + number * 8 + 7) * 4
@@ -133,6 +133,7 @@ def accumulate(
     curvature = tl.zeros([R, C], dtype=tl.float64)
     solution = tl.zeros([R, C], dtype=tl.float64)
     slope = tl.zeros([R, C], dtype=tl.float64)
+    bend = tl.zeros([R, C], dtype=tl.float64)
     length = tl.load(tile + 3) if FORM == COLUMNS else tl.load(tile + 4)
     for start in range(0, length, R if FORM == COLUMNS else C):
         at, inside = _block(tile, start, R, C, FORM)
@@ -144,17 +145,19 @@ def accumulate(
         d = _cube_root(u) + eps
         w = d * tl.load(anchor + at, mask=inside, other=0.0) - v
         inverse = 1.0 / (d + q)
-        wide, p = w.to(tl.float64), (w * inverse).to(tl.float64)
+        wide, p, t = w.to(tl.float64), (w * inverse).to(tl.float64), d * inverse
         square += wide * wide
         curvature += wide * wide * d
         solution += p * p
-        slope += p * p * (d * inverse)
+        slope += p * p * t
+        bend += p * p * t * t
     wide_factor = factor.to(tl.float64)
     squared = wide_factor * wide_factor
     _store_sums(tile, sums, 0, slots, square * squared, R, C, FORM)
     _store_sums(tile, sums, 1, slots, curvature * squared * wide_factor, R, C, FORM)
     _store_sums(tile, sums, 2, slots, solution, R, C, FORM)
     _store_sums(tile, sums, 3, slots, slope, R, C, FORM)
+    _store_sums(tile, sums, 4, slots, bend, R, C, FORM)
 
 
 @triton.jit
@@ -162,7 +165,7 @@ def write(
     tiles, tensors, settings, owner, ratios, sums, slots,
     R: tl.constexpr, C: tl.constexpr, FORM: tl.constexpr,
 ):  # fmt: skip
-    """Average the solution at q into the iterates; sum p² and p² d/(d + q)."""
+    """Average the solution at q into the iterates; sum p² and p² t, where t = d/(d + q)."""
     tile = tiles + tl.program_id(0).to(tl.int64) * 8
     number = tl.load(tile)
     row = settings + tl.load(tensors + number * 8 + 7) * 4
@@ -302,8 +305,8 @@ def _lower(square, curvature, shrinkage):
 
 @triton.jit
 def first_ratios(
-    square_at, curvature_at, shrinkage_at, zero_at, guess_at, solution_at, slope_at, out, channels,
-    BLOCK: tl.constexpr,
+    square_at, curvature_at, shrinkage_at, zero_at, guess_at, solution_at, slope_at, bend_at, out,
+    channels, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Say `Secular.first_ratios`."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -315,24 +318,25 @@ def first_ratios(
     ratio = tl.load(guess_at + i, mask=inside, other=0.0).to(tl.float64)
     solution = tl.load(solution_at + i, mask=inside, other=1.0)
     slope = tl.load(slope_at + i, mask=inside, other=1.0)
-    norm = tl.sqrt(square)
-    at_zero = shrinkage / norm - 1.0
-    guess = shrinkage / ratio
-    p_norm = tl.sqrt(solution)
-    p_cubed = solution * p_norm
-    there = guess / p_norm - 1.0
-    newton = guess - there * p_cubed / slope
-    span = there - at_zero
-    t = -at_zero / span
-    cubic = (
-        (t * t * t - 2.0 * t * t + t) * span * square * norm / curvature
-        + (3.0 * t * t - 2.0 * t * t * t) * guess
-        + (t * t * t - t * t) * span * p_cubed / slope
-    )
-    bound = tl.where(t < 1.0, t * guess, guess)
-    cubic = tl.where((there > 0.0) & (cubic > bound), bound, cubic)
-    near = (tl.abs(there) < 0.5) & _finite(cubic)
-    seen = tl.where(near & (cubic > newton), cubic, newton)
+    bend = tl.load(bend_at + i, mask=inside, other=1.0)
+    norm, p_norm = tl.sqrt(square), tl.sqrt(solution)
+    low, right = shrinkage / norm - 1.0, shrinkage / ratio
+    high = right / p_norm - 1.0
+    first = square * norm / curvature
+    last = solution * p_norm / slope
+    second = 1.5 * (bend - slope * slope / solution) / (right * solution * p_norm)
+    second = second * last * last * last
+    newton = right - high * last
+    span = high - low
+    chord = right / span
+    from_low, from_high = (chord - first) / span, (last - chord) / span
+    third = (second - from_high) / span
+    fourth = (third - (from_high - from_low) / span) / span
+    quartic = newton + high * high * (second - high * (third - low * fourth))
+    bound = tl.where(-low * chord < right, -low * chord, right)
+    quartic = tl.where((high > 0.0) & (quartic > bound), bound, quartic)
+    near = (tl.abs(high) < 0.5) & _finite(quartic)
+    seen = tl.where(near & (quartic > newton), quartic, newton)
     lower = _lower(square, curvature, shrinkage)
     r = tl.where(_finite(seen) & (seen > lower), seen, lower)
     found = tl.where(shrinkage == 0.0, 0.0, shrinkage / r)
