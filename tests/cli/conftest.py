@@ -27,6 +27,35 @@ RESULT = {
 }
 
 
+ARM = {
+    "name": "AdamW(fused=True)",
+    "step_ms": 2.0,
+    "step_ms_p90": 2.5,
+    "ratio": 1.0,
+    "state_bytes": 8.0,
+    "moved_bytes": 28.0,
+    "bandwidth_share": 0.9,
+    "training_step_ms": 20.0,
+    "training_ratio": 1.0,
+}
+BENCH = {
+    "model": "m",
+    "device": "a CPU",
+    "threads": 2,
+    "torch": "2.14",
+    "date": "2026-11-24T22:00+00:00",
+    "params": 1_000_000,
+    "tensors": 10,
+    "penalized": 0.9,
+    "groups": 100,
+    "batch": 8,
+    "rounds": 30,
+    "copy_bytes_per_second": 1e10,
+    "zero_groups": 0.25,
+    "arms": [ARM, {**ARM, "name": "RAMDA, group lasso", "ratio": 1.5, "moved_bytes": None}],
+}
+
+
 class FakePipeline:
     """Records arguments; `failure` is raised instead of returning."""
 
@@ -45,6 +74,10 @@ class FakePipeline:
     def evaluate(self, *args: Any, **more: Any) -> dict[str, object]:
         return self._called(args, more, RESULT)
 
+    def bench_optimizer(self, model: Any, *, observer: Any, **options: Any) -> dict[str, object]:
+        observer.stage("measure", "rounds")
+        return self._called((model,), options, BENCH)
+
     def _called(self, args: Any, more: dict[str, Any], result: Any) -> dict[str, object]:
         print("noise of a library")
         self.calls.append((args, more))
@@ -57,7 +90,7 @@ class FakePipeline:
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     fake = FakePipeline()
     module = ModuleType("ramda_cli.pipeline")
-    for name in ("prune", "inspect", "evaluate"):
+    for name in ("prune", "inspect", "evaluate", "bench_optimizer"):
         setattr(module, name, getattr(fake, name))
     monkeypatch.setitem(sys.modules, "ramda_cli.pipeline", module)
     return fake

@@ -11,7 +11,7 @@ from typer.testing import Result
 
 from ramda_cli.config.schema import DataConfig, ModelConfig, RunConfig, StructureConfig
 from ramda_cli.report.plain import build_inspection, build_report
-from tests.cli.conftest import RESULT, FakePipeline, write_pruned
+from tests.cli.conftest import BENCH, RESULT, FakePipeline, write_pruned
 from tests.report.sample import INSPECTION, REPORT
 
 Run = Callable[..., Result]
@@ -302,3 +302,28 @@ def test_an_encoding_that_lacks_a_name_does_not_end_the_run(tmp_path: Path) -> N
         check=True,
     )
     assert b"mod\\xe8le" in done.stdout
+
+
+def test_bench_optimizer_passes_its_flags(ramda: Run, pipeline: FakePipeline) -> None:
+    flags = (
+        "--model m --device cpu --batch-size 3 --image-size 32 --rounds 5 --weight 0.1 --reference"
+    )
+    result = ramda("bench", "optimizer", *flags.split(), "--reference", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout) == BENCH
+    ((arguments, options),) = pipeline.calls
+    assert arguments == (ModelConfig(name="m", pretrained=False),)
+    assert options == {
+        "device": "cpu",
+        "batch": 3,
+        "image_size": 32,
+        "rounds": 5,
+        "weight": 0.1,
+        "reference": True,
+    }
+
+
+def test_bench_optimizer_prints_a_table(ramda: Run, pipeline: FakePipeline) -> None:
+    result = ramda("bench", "optimizer", "--model", "m")
+    assert result.exit_code == 0, result.stderr
+    assert "a step of RAMDA costs 1.50 times one of AdamW" in result.stdout

@@ -131,7 +131,7 @@ def _prox_gen(
     return step
 
 
-@pytest.mark.parametrize("weights", [(0.05, 0.02), (0.5, 0.4), (1e3, 0.3)])
+@pytest.mark.parametrize("weights", [(0.0, 0.0), (0.05, 0.02), (0.5, 0.4), (1e3, 0.3)])
 @pytest.mark.parametrize(
     ("build", "written_out", "momentum"),
     [
