@@ -4,8 +4,11 @@ ARG BASE_IMAGE=nvidia/cuda:13.0.2-base-ubuntu24.04
 FROM ${BASE_IMAGE}
 
 ARG DEBIAN_FRONTEND=noninteractive
+# The compiler and Python's headers are for what is compiled where it runs: the optimizer's CPU
+# kernels, and the launchers of Triton's.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates python3 python3-venv \
+    && apt-get install --yes --no-install-recommends \
+        ca-certificates g++ libc6-dev python3 python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
 
 # Some base images ship a user with the id 1000. The caches are open to every user, because a run

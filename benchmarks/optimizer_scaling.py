@@ -75,7 +75,9 @@ def measure(shapes: list[tuple[int, int]]) -> Row:
     for name, parameter in named.items():
         channels = parameter.shape[1]
         part = ParameterSlice(name, 1, np.arange(channels)[:, None])
-        penalties.append(Penalty(DependencyGroup(name, channels, (part,), (part,)), GroupLasso(1e-4)))
+        penalties.append(
+            Penalty(DependencyGroup(name, channels, (part,), (part,)), GroupLasso(1e-4))
+        )
     for parameter in named.values():
         parameter.grad = torch.empty_like(parameter)
     optimizers: list[Optimizer] = [

@@ -82,14 +82,15 @@ def _compiler() -> str:
 
 
 def _directory() -> Path:
-    """Return where libraries are kept; nobody else may write there, since they are executed."""
+    """Return where libraries are kept. They are executed, so it must be the user's own."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     kept = Path(cache) / "ramda"
     try:
-        kept.mkdir(parents=True, exist_ok=True)
+        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
         return Path(_SCRATCH.name)
-    return kept if os.access(kept, os.W_OK) else Path(_SCRATCH.name)
+    ours = not hasattr(os, "getuid") or kept.stat().st_uid == os.getuid()
+    return kept if ours and os.access(kept, os.W_OK) else Path(_SCRATCH.name)
 
 
 def _fingerprint(compiler: str) -> str:

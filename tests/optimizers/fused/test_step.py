@@ -1,6 +1,7 @@
 """Steps by kernels against the same steps in torch operations."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -234,7 +235,7 @@ def test_without_a_compiler_steps_are_taken_in_torch(
         library.available.cache_clear()
 
 
-def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path):  # type: ignore[no-untyped-def]
+def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     compiler = tmp_path / "broken"
     compiler.write_text(
         "#!/bin/sh\n[ $1 = --version ] && exit 0\necho 'no such target' >&2; exit 1\n"
@@ -250,7 +251,7 @@ def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
         library.load.cache_clear()
 
 
-def test_the_library_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path):  # type: ignore[no-untyped-def]
+def test_the_library_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     library.load.cache_clear()
     try:
@@ -302,3 +303,21 @@ def test_a_captured_rule_sees_the_scale_as_a_tensor():
     optimizer.step()
     assert isinstance(scales[0], Tensor)
     assert float(scales[0]) == pytest.approx(0.1)
+
+
+def test_a_library_that_somebody_else_may_have_left_is_not_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert library._directory() == tmp_path / "ramda"
+    assert (tmp_path / "ramda").stat().st_mode & 0o077 == 0
+    monkeypatch.setattr("os.getuid", lambda: -1)
+    assert library._directory() == Path(library._SCRATCH.name)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert library._directory() == Path(library._SCRATCH.name)
