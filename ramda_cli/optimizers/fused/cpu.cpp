@@ -1,8 +1,10 @@
 // The two passes of a RAMDA step on a CPU; `cpu.py` compiles and calls them, `tiles.py` says what a
-// tile is, `step.py` what a pass does. Loops run along contiguous memory over restrict pointers,
-// which is what lets compilers vectorise them. A few terms are added in fp32, these sums in double.
+// tile is, `step.py` what a pass does, `roots.py` what happens between them. Loops run along
+// contiguous memory, one row at a time, over restrict pointers: that is what lets compilers
+// vectorise them and processors fetch ahead. A few terms are added in fp32, these sums in double.
 // Each tile writes its own sums, so results do not depend on the number of threads.
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -13,7 +15,7 @@
 
 namespace {
 
-constexpr int kMaxCells = 512;  // of a tile; cpu.py cuts them so
+constexpr int kMaxCells = 2560;  // of a tile; cpu.py cuts them so
 
 enum Form : int64_t { kColumns = 0, kRows = 1, kFree = 2 };
 enum Type : int64_t { kFloat32 = 0, kBFloat16 = 1 };
@@ -79,36 +81,30 @@ inline float average(float x, float p, float momentum) {
 
 // The sums over a cell are of w^2, w^2 d, p^2 (`solution`), p^2 t (`slope`) and p^2 t^2 (`bend`),
 // where p = w/(d + q) and t = d/(d + q). Terms of so many rows, or columns, are added in fp32.
-constexpr int kRowsAtOnce = 4;
+constexpr int kRowsAtOnce = 8;
 constexpr int kColumnsAtOnce = 256;
 constexpr int kSegment = 32;
 
-template <int ROWS, class G>
+template <class G>
 KERNEL void accumulate_columns(const G *RESTRICT g, float *RESTRICT v, float *RESTRICT u,
                                const float *RESTRICT x0, const float *RESTRICT q,
-                               double *RESTRICT square, double *RESTRICT curvature,
-                               double *RESTRICT solution, double *RESTRICT slope,
-                               double *RESTRICT bend, int64_t n, int64_t stride, Step step) {
-#pragma omp simd
+                               float *RESTRICT square, float *RESTRICT curvature,
+                               float *RESTRICT solution, float *RESTRICT slope,
+                               float *RESTRICT bend, int64_t n, Step step) {
     for (int64_t j = 0; j < n; ++j) {
-        float a = 0, b = 0, c = 0, e = 0, f = 0;
-        for (int k = 0; k < ROWS; ++k) {
-            const int64_t i = k * stride + j;
-            const float gradient = to_float(g[i]);
-            const float new_v = v[i] + step.size * gradient;
-            const float new_u = u[i] + step.size * gradient * gradient;
-            v[i] = new_v, u[i] = new_u;
-            const float d = cube_root(new_u) + step.eps;
-            const float w = d * x0[i] - new_v;
-            const float inverse = 1.0f / (d + q[j]);
-            const float p = w * inverse, t = d * inverse;
-            a += w * w;
-            b += w * w * d;
-            c += p * p;
-            e += p * p * t;
-            f += p * p * t * t;
-        }
-        square[j] += a, curvature[j] += b, solution[j] += c, slope[j] += e, bend[j] += f;
+        const float gradient = to_float(g[j]);
+        const float new_v = v[j] + step.size * gradient;
+        const float new_u = u[j] + step.size * gradient * gradient;
+        v[j] = new_v, u[j] = new_u;
+        const float d = cube_root(new_u) + step.eps;
+        const float w = d * x0[j] - new_v;
+        const float inverse = 1.0f / (d + q[j]);
+        const float p = w * inverse, t = d * inverse;
+        square[j] += w * w;
+        curvature[j] += w * w * d;
+        solution[j] += p * p;
+        slope[j] += p * p * t;
+        bend[j] += p * p * t * t;
     }
 }
 
@@ -142,24 +138,16 @@ KERNEL void accumulate_row(const G *RESTRICT g, float *RESTRICT v, float *RESTRI
     *square = all[0], *curvature = all[1], *solution = all[2], *slope = all[3], *bend = all[4];
 }
 
-template <int ROWS>
 KERNEL void write_columns(const float *RESTRICT v, const float *RESTRICT u,
                           const float *RESTRICT x0, float *RESTRICT x, const float *RESTRICT q,
-                          double *RESTRICT solution, double *RESTRICT slope, int64_t n,
-                          int64_t stride, Step step) {
-#pragma omp simd
+                          float *RESTRICT solution, float *RESTRICT slope, int64_t n, Step step) {
     for (int64_t j = 0; j < n; ++j) {
-        float c = 0, e = 0;
-        for (int k = 0; k < ROWS; ++k) {
-            const int64_t i = k * stride + j;
-            const float d = cube_root(u[i]) + step.eps;
-            const float inverse = 1.0f / (d + q[j]);
-            const float p = (d * x0[i] - v[i]) * inverse;
-            x[i] = average(x[i], p, step.momentum);
-            c += p * p;
-            e += p * p * (d * inverse);
-        }
-        solution[j] += c, slope[j] += e;
+        const float d = cube_root(u[j]) + step.eps;
+        const float inverse = 1.0f / (d + q[j]);
+        const float p = (d * x0[j] - v[j]) * inverse;
+        x[j] = average(x[j], p, step.momentum);
+        solution[j] += p * p;
+        slope[j] += p * p * (d * inverse);
     }
 }
 
@@ -185,26 +173,28 @@ KERNEL void write_row(const float *RESTRICT v, const float *RESTRICT u, const fl
 }
 
 // Replaces the solution at `last` by that at q, in an iterate that `write` has averaged already.
-template <int ROWS>
 KERNEL void correct_columns(const float *RESTRICT v, const float *RESTRICT u,
                             const float *RESTRICT x0, float *RESTRICT x,
                             const float *RESTRICT last, const float *RESTRICT q,
-                            double *RESTRICT solution, double *RESTRICT slope, int64_t n,
-                            int64_t stride, Step step) {
-#pragma omp simd
+                            float *RESTRICT solution, float *RESTRICT slope, int64_t n,
+                            Step step) {
     for (int64_t j = 0; j < n; ++j) {
-        float c = 0, e = 0;
-        for (int k = 0; k < ROWS; ++k) {
-            const int64_t i = k * stride + j;
-            const float d = cube_root(u[i]) + step.eps;
-            const float w = d * x0[i] - v[i];
-            const float inverse = 1.0f / (d + q[j]);
-            const float p = w * inverse;
-            x[i] += step.momentum * (p - w / (d + last[j]));
-            c += p * p;
-            e += p * p * (d * inverse);
-        }
-        solution[j] += c, slope[j] += e;
+        const float d = cube_root(u[j]) + step.eps;
+        const float w = d * x0[j] - v[j];
+        const float inverse = 1.0f / (d + q[j]);
+        const float p = w * inverse;
+        x[j] += step.momentum * (p - w / (d + last[j]));
+        solution[j] += p * p;
+        slope[j] += p * p * (d * inverse);
+    }
+}
+
+// Moves sums from fp32 to double.
+template <int KINDS>
+KERNEL void flush(float (*RESTRICT sums)[kMaxCells], double *RESTRICT out, int64_t slots,
+                  int64_t n) {
+    for (int k = 0; k < KINDS; ++k) {
+        for (int64_t j = 0; j < n; ++j) out[k * slots + j] += sums[k][j], sums[k][j] = 0.0f;
     }
 }
 
@@ -266,25 +256,25 @@ inline void with_gradient(const Tensor &tensor, int64_t start, Body body) {
     }
 }
 
+inline void clear(double *values, int64_t n) { std::memset(values, 0, n * sizeof(double)); }
+
 // Calls `body` for each run of contiguous entries of a tile, with where it starts.
 template <class Body>
 inline void for_rows(const Tile &tile, Body body) {
     for (int64_t i = 0; i < tile.rows; ++i) body(i, tile.offset + i * tile.stride);
 }
 
-// Calls `body` for so many rows at once, then for the rest one by one; the number is a type.
-template <int N>
-struct Rows {
-    static constexpr int count = N;
-};
-
-template <class Body>
-inline void for_blocks(const Tile &tile, Body body) {
-    int64_t i = 0;
-    for (; i + kRowsAtOnce <= tile.rows; i += kRowsAtOnce) {
-        body(Rows<kRowsAtOnce>(), tile.offset + i * tile.stride);
-    }
-    for (; i < tile.rows; ++i) body(Rows<1>(), tile.offset + i * tile.stride);
+// Calls `body` for each row of `n` columns, with where it starts and fp32 sums for so many kinds,
+// which are added to `out` after a few rows.
+template <int KINDS, class Body>
+inline void sum_columns(const Tile &tile, double *out, int64_t slots, int64_t n, Body body) {
+    float sums[KINDS][kMaxCells];
+    std::memset(sums, 0, sizeof sums);
+    for (int k = 0; k < KINDS; ++k) clear(out + k * slots, n);
+    for_rows(tile, [&](int64_t i, int64_t start) {
+        body(start, sums);
+        if ((i + 1) % kRowsAtOnce == 0 || i + 1 == tile.rows) flush<KINDS>(sums, out, slots, n);
+    });
 }
 
 inline void round_to_parameter(const Tile &tile, const Tensor &tensor) {
@@ -308,7 +298,38 @@ inline void gather(const Tile &tile, const int32_t *owner, const float *by_chann
     }
 }
 
-inline void clear(double *values, int64_t n) { std::memset(values, 0, n * sizeof(double)); }
+// The secular equation of one channel; the names are those of `roots.py`.
+struct Secular {
+    double square, curvature, shrinkage;
+
+    double at_least_lower(double r) const {
+        const double norm = std::sqrt(square);
+        const double lower = (norm - shrinkage) * (square / std::fmax(curvature, DBL_MIN));
+        return std::isfinite(r) ? std::fmax(r, lower) : lower;
+    }
+
+    double interpolated(double ratio, double solution, double slope, double bend) const {
+        const double norm = std::sqrt(square), p_norm = std::sqrt(solution);
+        const double low = shrinkage / norm - 1.0, right = shrinkage / ratio;
+        const double high = right / p_norm - 1.0;
+        const double first = square * norm / curvature, last = solution * p_norm / slope;
+        const double second = 1.5 * (bend - slope * slope / solution) /
+                              (right * solution * p_norm) * last * last * last;
+        const double newton = right - high * last, span = high - low, chord = right / span;
+        const double from_low = (chord - first) / span, from_high = (last - chord) / span;
+        const double third = (second - from_high) / span;
+        const double fourth = (third - (from_high - from_low) / span) / span;
+        double quartic = newton + high * high * (second - high * (third - low * fourth));
+        if (high > 0) quartic = std::fmin(quartic, std::fmin(right, -low * chord));
+        const bool near = std::fabs(high) < 0.5 && std::isfinite(quartic);
+        return at_least_lower(near ? std::fmax(quartic, newton) : newton);
+    }
+};
+
+inline float ratio(double r, double shrinkage, bool zero) {
+    if (zero) return INFINITY;
+    return shrinkage == 0 ? 0.0f : static_cast<float>(shrinkage / r);
+}
 
 }  // namespace
 
@@ -340,12 +361,10 @@ void ramda_accumulate(const Tile *tiles, int64_t count, const Tensor *tensors,
         double *square = sums + tile.first_slot, *curvature = square + slots,
                *solution = curvature + slots, *slope = solution + slots, *bend = slope + slots;
         if (tile.form == kColumns) {
-            for (double *sum = square; sum <= bend; sum += slots) clear(sum, tile.columns);
-            for_blocks(tile, [&](auto rows, int64_t i) {
+            sum_columns<5>(tile, square, slots, tile.columns, [&](int64_t i, auto s) {
                 with_gradient(tensor, i, [&](const auto *g) {
-                    accumulate_columns<decltype(rows)::count>(
-                        g, v + i, u + i, x0 + i, local, square, curvature, solution, slope, bend,
-                        tile.columns, tile.stride, step);
+                    accumulate_columns(g, v + i, u + i, x0 + i, local, s[0], s[1], s[2], s[3],
+                                       s[4], tile.columns, step);
                 });
             });
         } else {
@@ -380,10 +399,8 @@ void ramda_write(const Tile *tiles, int64_t count, const Tensor *tensors, const 
         gather(tile, owner, q, set.factor, local);
         double *solution = sums + tile.first_slot, *slope = solution + slots;
         if (tile.form == kColumns) {
-            clear(solution, tile.columns), clear(slope, tile.columns);
-            for_blocks(tile, [&](auto rows, int64_t i) {
-                write_columns<decltype(rows)::count>(v + i, u + i, x0 + i, x + i, local, solution,
-                                                     slope, tile.columns, tile.stride, step);
+            sum_columns<2>(tile, solution, slots, tile.columns, [&](int64_t i, auto s) {
+                write_columns(v + i, u + i, x0 + i, x + i, local, s[0], s[1], tile.columns, step);
             });
         } else {
             for_rows(tile, [&](int64_t k, int64_t i) {
@@ -425,12 +442,10 @@ void ramda_correct(const Tile *tiles, int64_t count, const Tensor *tensors,
         for (int64_t j = 0; tile.form == kColumns && j < tile.columns; j += kSegment) {
             const int64_t n = j + kSegment < tile.columns ? kSegment : tile.columns - j;
             if (std::memcmp(before + j, local + j, n * sizeof(float)) == 0) continue;
-            clear(solution + j, n), clear(slope + j, n);
-            for_blocks(tile, [&](auto rows, int64_t start) {
+            sum_columns<2>(tile, solution + j, slots, n, [&](int64_t start, auto s) {
                 const int64_t i = start + j;
-                correct_columns<decltype(rows)::count>(v + i, u + i, x0 + i, x + i, before + j,
-                                                       local + j, solution + j, slope + j, n,
-                                                       tile.stride, step);
+                correct_columns(v + i, u + i, x0 + i, x + i, before + j, local + j, s[0], s[1], n,
+                                step);
             });
         }
         round_to_parameter(tile, tensor);
@@ -457,6 +472,33 @@ void ramda_multiply(const Tile *tiles, int64_t count, const Tensor *tensors, dou
                 }
             });
         });
+    }
+}
+
+// Says `Secular.first_ratios`.
+void ramda_first_ratios(int64_t channels, const double *square, const double *curvature,
+                        const double *shrinkage, const uint8_t *zero, const float *guess,
+                        const double *sums, float *out) {
+    for (int64_t c = 0; c < channels; ++c) {
+        const Secular secular = {square[c], curvature[c], shrinkage[c]};
+        const double solution = sums[c], slope = sums[channels + c], bend = sums[2 * channels + c];
+        const double r = secular.interpolated(guess[c], solution, slope, bend);
+        out[c] = ratio(r, shrinkage[c], zero[c]);
+    }
+}
+
+// Says `Secular.better_ratios`.
+void ramda_better_ratios(int64_t channels, const double *square, const double *curvature,
+                         const double *shrinkage, const uint8_t *zero, const float *ratios,
+                         const double *sums, double tolerance, float *out) {
+    for (int64_t c = 0; c < channels; ++c) {
+        const Secular secular = {square[c], curvature[c], shrinkage[c]};
+        const double solution = sums[c], slope = sums[channels + c], norm = std::sqrt(solution);
+        const double r = shrinkage[c] == 0 ? norm : shrinkage[c] / ratios[c];
+        const bool wrong = std::fabs(norm / r - 1.0) > tolerance;
+        const double newton = r - (r / norm - 1.0) * solution * norm / slope;
+        out[c] = wrong || zero[c] ? ratio(secular.at_least_lower(newton), shrinkage[c], zero[c])
+                                  : ratios[c];
     }
 }
 

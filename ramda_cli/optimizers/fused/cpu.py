@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ramda_cli.optimizers.fused.library import load
 from ramda_cli.optimizers.fused.operands import Operand, Settings
-from ramda_cli.optimizers.fused.roots import Secular
+from ramda_cli.optimizers.fused.roots import TOLERANCE, Secular
 from ramda_cli.optimizers.fused.tiles import Limits, Tiles
 
-# Columns are what a core's first cache holds of a tile's sums; no more cells than kMaxCells.
-LIMITS = Limits(columns=512, rows=512, entries=1 << 16)
+# Wide tiles, so that memory is read in long runs; no more cells than kMaxCells.
+LIMITS = Limits(columns=2560, rows=512, entries=1 << 18)
 _GRADIENT_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
@@ -59,7 +59,7 @@ class CpuKernels:
         sums: Float[Tensor, "3 channels"],
     ) -> Float[Tensor, " channels"]:
         """Return `problem.first_ratios`."""
-        return problem.first_ratios(guess, sums)
+        return self._over_channels("ramda_first_ratios", problem, guess, sums)
 
     def better_ratios(
         self,
@@ -68,7 +68,8 @@ class CpuKernels:
         sums: Float[Tensor, "2 channels"],
     ) -> Float[Tensor, " channels"]:
         """Return `problem.better_ratios`."""
-        return problem.better_ratios(ratios, sums)
+        tolerance = ctypes.c_double(TOLERANCE)
+        return self._over_channels("ramda_better_ratios", problem, ratios, sums, tolerance)
 
     def write(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "2 channels"]:
         """Average the solution at these L/r into the iterates; return Σ p² and Σ p² t."""
@@ -90,6 +91,22 @@ class CpuKernels:
             _at(tiles), _count(tiles), _at(tensors), _at(self._sums), torch.get_num_threads()
         )
         return self._reduce(1)[0]
+
+    def _over_channels(
+        self,
+        name: str,
+        problem: Secular,
+        ratios: Float[Tensor, " channels"],
+        sums: Float[Tensor, "kinds channels"],
+        *more: ctypes.c_double,
+    ) -> Float[Tensor, " channels"]:
+        out = torch.empty(self._channels)
+        of_problem = problem.square, problem.curvature, problem.shrinkage, problem.zero
+        tensors = [x.contiguous() for x in (*of_problem, ratios.float(), sums)]
+        pointers = [ctypes.c_void_p(x.data_ptr()) for x in tensors]
+        target = ctypes.c_void_p(out.data_ptr())
+        getattr(self._library, name)(ctypes.c_int64(self._channels), *pointers, *more, target)
+        return out
 
     @property
     def _slots(self) -> ctypes.c_int64:

@@ -75,4 +75,4 @@ def test_slots_are_sorted_by_channel():
 def test_large_tensors_are_shared_out(shape: tuple[int, ...]):
     tiles = cut([Member(torch.zeros(shape), 0, torch.arange(shape[0]) % 3)], 3, LIMITS)
     assert (_covered(tiles, 0, int(np.prod(shape)))[0] == 1).all()
-    assert (tiles.table[:, 3] * tiles.table[:, 4] <= 1 << 17).all()
+    assert (tiles.table[:, 3] * tiles.table[:, 4] <= LIMITS.entries).all()
