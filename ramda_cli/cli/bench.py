@@ -20,6 +20,7 @@ Batch = Annotated[
     typer.Option("--batch-size", min=1, help="Images per step; 8 on a CPU, 256 elsewhere."),
 ]
 Rounds = Annotated[int, typer.Option("--rounds", min=2, help="Measured steps of each optimizer.")]
+WarmUp = Annotated[int, typer.Option("--warm-up", min=0, help="Steps before those.")]
 Weight = Annotated[float, typer.Option("--weight", min=0.0, help="Of the group lasso.")]
 Reference = Annotated[
     bool, typer.Option("--reference", help="Time RAMDA in torch operations as well.")
@@ -33,6 +34,7 @@ def bench_optimizer(
     batch_size: Batch = None,
     image_size: options.ImageSize = None,
     rounds: Rounds = 30,
+    warm_up: WarmUp = 30,
     weight: Weight = 1e-5,
     reference: Reference = False,
     json: options.Json = False,
@@ -58,6 +60,7 @@ def bench_optimizer(
             batch=batch_size,
             image_size=image_size,
             rounds=rounds,
+            warm_up=warm_up,
             weight=weight,
             reference=reference,
         )

@@ -26,7 +26,7 @@ class Solutions:
 
     Attributes:
         norms: ‖p‖ of each channel, 0 iff it is zero; the last one where idle.
-        ratios: L/‖p‖, infinite where the channel is zero, 0 before the first step.
+        ratios: where to look for L/‖p‖ in the next step; 0 or infinite where nobody knows.
     """
 
     norms: Float[Tensor, " channels"]

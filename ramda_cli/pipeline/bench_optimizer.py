@@ -28,7 +28,6 @@ from ramda_cli.structure import discover
 _ADAMW_BYTES = 28
 _ONE_PASS_BYTES = 32
 _TWO_PASS_BYTES = 44
-_WARM_UP_ROUNDS = 10
 _LR = 1e-3
 
 
@@ -76,6 +75,7 @@ class OptimizerBench:
         groups: how many there are.
         batch: inputs of a training step.
         rounds: measured, after the warm-up.
+        warm_up: rounds before these.
         copy_bytes_per_second: read and written by a copy within the device.
         zero_groups: share of groups that were zero at the end, with a group lasso.
         arms: AdamW first.
@@ -92,6 +92,7 @@ class OptimizerBench:
     groups: int
     batch: int
     rounds: int
+    warm_up: int
     copy_bytes_per_second: float
     zero_groups: float
     arms: tuple[Arm, ...]
@@ -105,6 +106,7 @@ def bench_optimizer(
     batch: int | None = None,
     image_size: int | None = None,
     rounds: int = 30,
+    warm_up: int = 30,
     weight: float = 1e-5,
     reference: bool = False,
 ) -> dict[str, Any]:
@@ -117,6 +119,7 @@ def bench_optimizer(
         batch: inputs of a step; 8 on a CPU and 256 elsewhere when not given.
         image_size: square side in pixels; the model's own when not given.
         rounds: how many are measured. In each, every optimizer takes one step, in turns first.
+        warm_up: rounds before these. In its first steps RAMDA corrects more roots.
         weight: λ of the group lasso.
         reference: whether to time RAMDA in torch operations too.
 
@@ -139,7 +142,7 @@ def bench_optimizer(
         for name, build in _builders(penalized, reference=reference).items()
     ]
     observer.stage("measure", f"{rounds} rounds of {len(runs)} optimizers")
-    _measure(runs, rounds, observer)
+    _measure(runs, rounds, warm_up, observer)
     copied = _copy_speed(runs[0].parameters, chosen)
     sizes = [p.numel() for p in runs[0].parameters]
     layout = lay_out(penalized, dict(loaded.module.named_parameters()))
@@ -156,6 +159,7 @@ def bench_optimizer(
         groups=layout.channels,
         batch=batch,
         rounds=rounds,
+        warm_up=warm_up,
         copy_bytes_per_second=copied,
         zero_groups=runs[1].zero_groups(),
         arms=tuple(_figures(run, runs[0], share, copied) for run in runs),
@@ -238,13 +242,13 @@ def _builders(
     return builders
 
 
-def _measure(runs: Sequence[_Run], rounds: int, observer: Observer) -> None:
-    observer.train_start(rounds + _WARM_UP_ROUNDS, 1)
-    for number in range(rounds + _WARM_UP_ROUNDS):
+def _measure(runs: Sequence[_Run], rounds: int, warm_up: int, observer: Observer) -> None:
+    observer.train_start(rounds + warm_up, 1)
+    for number in range(rounds + warm_up):
         # In turns first: whoever follows finds the caches as another left them.
         first = number % len(runs)
         for run in (*runs[first:], *runs[:first]):
-            run.step(measured=number >= _WARM_UP_ROUNDS)
+            run.step(measured=number >= warm_up)
         observer.train_step(number + 1, {})
     observer.train_end()
 

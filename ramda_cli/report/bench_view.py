@@ -68,7 +68,8 @@ def _summary(bench: Mapping[str, Any]) -> list[tuple[str, Text]]:
         (
             "measured",
             text_of(
-                f"{bench['rounds']} rounds, all optimizers in each, {bench['date']};"
+                f"{bench['rounds']} rounds after {bench['warm_up']}, all optimizers in each,"
+                f" {bench['date']};"
                 f" {percent(bench['zero_groups'])} of the groups were zero at the end"
             ),
         ),

@@ -50,6 +50,7 @@ BENCH = {
     "groups": 100,
     "batch": 8,
     "rounds": 30,
+    "warm_up": 10,
     "copy_bytes_per_second": 1e10,
     "zero_groups": 0.25,
     "arms": [ARM, {**ARM, "name": "RAMDA, group lasso", "ratio": 1.5, "moved_bytes": None}],

@@ -20,6 +20,7 @@ def bench() -> dict[str, object]:
         observer=SilentObserver(),
         batch=2,
         rounds=3,
+        warm_up=1,
         reference=True,
     )
 

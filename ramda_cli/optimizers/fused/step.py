@@ -18,6 +18,10 @@ from ramda_cli.optimizers.fused.roots import Secular
 from ramda_cli.optimizers.thresholds import ThresholdRule, ZeroTest
 
 
+# Where to look for the root of a channel that was zero, in units of 1/d: for ‖w‖ some 10 % above L.
+REVIVED = 10.0
+
+
 def take_step(
     kernels: Kernels,
     operands: Sequence[Operand],
@@ -60,7 +64,10 @@ def take_step(
     tiny = torch.finfo(last.norms.dtype).tiny
     norms = problem.norms(ratios, sums[0]).to(last.norms.dtype).clamp_min(tiny)
     certificate = torch.linalg.vector_norm(shrinkage * problem.excess(ratios, sums[0])).float()
-    return Solutions(torch.where(zero, 0.0, norms), ratios), certificate
+    # A zero channel will come back small, if at all: L/r is then several times its mean d.
+    revived = (REVIVED * problem.curvature / problem.square).to(ratios.dtype)
+    guesses = torch.where(zero, revived, ratios)
+    return Solutions(torch.where(zero, 0.0, norms), guesses), certificate
 
 
 def _change(kernels: Kernels) -> Float[Tensor, " channels"]:
