@@ -305,8 +305,8 @@ def test_an_encoding_that_lacks_a_name_does_not_end_the_run(tmp_path: Path) -> N
 
 
 def test_bench_optimizer_passes_its_flags(ramda: Run, pipeline: FakePipeline) -> None:
-    flags = "--model m --device cpu --batch-size 3 --image-size 32 --rounds 5 --warm-up 7 --weight 0.1 --reference"
-    result = ramda("bench", "optimizer", *flags.split(), "--reference", "--json")
+    flags = "--model m --device cpu --batch-size 3 --image-size 32 --rounds 5 --warm-up 7"
+    result = ramda("bench", "optimizer", *flags.split(), "--weight", "0.1", "--reference", "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout) == BENCH
     ((arguments, options),) = pipeline.calls

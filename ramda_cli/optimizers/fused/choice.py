@@ -51,7 +51,8 @@ def kernels_for(parameters: Mapping[str, Moving], active: ActivePenalties) -> Ke
         from ramda_cli.optimizers.fused import cuda
 
         return cuda.CudaKernels(cut(members, channels, cuda.LIMITS), channels, active.sizes.device)
-    return cpu.CpuKernels(cut(members, channels, cpu.LIMITS), channels)
+    limits = cpu.limits_for(sum(each.current.numel() for each in parameters.values()))
+    return cpu.CpuKernels(cut(members, channels, limits), channels)
 
 
 def operand(each: Moving, settings: int) -> Operand:

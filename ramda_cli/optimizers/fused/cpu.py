@@ -15,15 +15,25 @@ from ramda_cli.optimizers.fused.roots import TOLERANCE, Secular
 from ramda_cli.optimizers.fused.tiles import Limits, Tiles
 
 # Wide tiles, so that memory is read in long runs; no more cells than kMaxCells.
-LIMITS = Limits(columns=2560, rows=512, entries=1 << 18)
+_MAX_CELLS = 2560
+_SMALLEST_TILE, _LARGEST_TILE = 1 << 16, 1 << 20
+# So many tiles for each thread: they end together, and there are few sums to bring together.
+_TILES_PER_THREAD = 16
 _GRADIENT_TYPES = {torch.float32: 0, torch.bfloat16: 1}
+
+
+def limits_for(entries: int) -> Limits:
+    """Return how large tiles may be, given the entries of all tensors together."""
+    shared_out = entries // (_TILES_PER_THREAD * torch.get_num_threads())
+    size = min(max(shared_out, _SMALLEST_TILE), _LARGEST_TILE)
+    return Limits(columns=_MAX_CELLS, rows=512, entries=size)
 
 
 class CpuKernels:
     """The passes over memory of one step.
 
     Args:
-        tiles: of the tensors that `bind` is given, cut to `LIMITS`.
+        tiles: of the tensors that `bind` is given, cut to `limits_for` them.
         channels: how many there are.
     """
 

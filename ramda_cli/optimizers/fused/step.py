@@ -17,7 +17,6 @@ from ramda_cli.optimizers.fused.operands import Kernels, Operand, Settings
 from ramda_cli.optimizers.fused.roots import Secular
 from ramda_cli.optimizers.thresholds import ThresholdRule, ZeroTest
 
-
 # Where to look for the root of a channel that was zero, in units of 1/d: for ‖w‖ some 10 % above L.
 REVIVED = 10.0
 

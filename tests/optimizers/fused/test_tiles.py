@@ -6,9 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ramda_cli.optimizers.fused.cpu import LIMITS
+from ramda_cli.optimizers.fused.cpu import limits_for
 from ramda_cli.optimizers.fused.tiles import Form, Limits, Tiles, cut
 from ramda_cli.subproblem import Member
+
+LIMITS = limits_for(0)
 
 
 def _covered(tiles: Tiles, tensor: int, entries: int) -> np.ndarray:
@@ -76,3 +78,9 @@ def test_large_tensors_are_shared_out(shape: tuple[int, ...]):
     tiles = cut([Member(torch.zeros(shape), 0, torch.arange(shape[0]) % 3)], 3, LIMITS)
     assert (_covered(tiles, 0, int(np.prod(shape)))[0] == 1).all()
     assert (tiles.table[:, 3] * tiles.table[:, 4] <= LIMITS.entries).all()
+
+
+def test_large_models_have_large_tiles():
+    threads = torch.get_num_threads()
+    sizes = [limits_for(n).entries for n in (0, threads << 22, threads << 40)]
+    assert sizes == [1 << 16, 1 << 18, 1 << 20]
