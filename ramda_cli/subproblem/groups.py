@@ -55,7 +55,7 @@ class CellIndex:
         A maximum is over values >= 0.
         """
         # Atomic additions would not be: borderline groups would flip between runs.
-        values = torch.cat([*cells])[self.order]
+        values = torch.cat([each.to(self.order.device) for each in cells])[self.order]
         return torch.segment_reduce(values, reduce, lengths=self.lengths, initial=0, unsafe=True)
 
     def inner_products(
@@ -70,7 +70,7 @@ class CellIndex:
     ) -> list[Float[Tensor, " cells"]]:
         """Give each cell of each member the value of its channel."""
         padded = F.pad(values, (0, 1), value=unowned)
-        return [padded[owner] for owner in self.owners]
+        return [padded.to(owner.device)[owner] for owner in self.owners]
 
 
 def index_cells(members: Sequence[Member], channels: int) -> CellIndex:
@@ -80,7 +80,8 @@ def index_cells(members: Sequence[Member], channels: int) -> CellIndex:
         _, outer = memory_order(member.like, member.dim)
         inner = 1 if outer == 1 else member.like.numel() // (outer * len(member.owner))
         owners.append(member.owner.repeat_interleave(inner))
-    joined = torch.cat(owners)
+    # Cells are brought together on the first member's device.
+    joined = torch.cat([owner.to(owners[0].device) for owner in owners])
     lengths = torch.bincount(joined, minlength=channels + 1)[:channels]
     order = joined.argsort(stable=True)[: int(lengths.sum())]
     return CellIndex(tuple(member.dim for member in members), tuple(owners), order, lengths)

@@ -146,6 +146,8 @@ class CudaKernels:
         **constants: float,
     ) -> Float[Tensor, " channels"]:
         out = torch.empty(self._channels, device=self._device)
+        if not self._channels:
+            return out
         zero = problem.zero.to(torch.int8)
         kernel[-(-self._channels // _CHANNEL_BLOCK),](
             *(problem.square, problem.curvature, problem.shrinkage, zero),
@@ -159,10 +161,11 @@ class CudaKernels:
 
     def _reduce(self, kinds: int) -> Float[Tensor, "kinds channels"]:
         out = torch.empty(kinds, self._channels, dtype=torch.float64, device=self._device)
-        triton_kernels.reduce[self._channels,](
-            self._order, self._first, self._sums, out, self._slots, self._channels,
-            KINDS=kinds, BLOCK=64, num_warps=1,
-        )  # fmt: skip
+        if self._channels:
+            triton_kernels.reduce[self._channels,](
+                self._order, self._first, self._sums, out, self._slots, self._channels,
+                KINDS=kinds, BLOCK=64, num_warps=1,
+            )  # fmt: skip
         return out
 
     def _padded(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, " padded"]:

@@ -141,3 +141,7 @@ def test_the_kernels_between_the_passes_say_what_secular_does():
     torch.testing.assert_close(mine, problem.first_ratios(guess, sums), rtol=1e-6, atol=0.0)
     mine = kernels.better_ratios(moved, guess.to(DEVICE), sums[:2].to(DEVICE)).cpu()
     torch.testing.assert_close(mine, problem.better_ratios(guess, sums[:2]), rtol=1e-6, atol=0.0)
+
+
+def test_without_penalties():
+    _run(*_twins(), [], steps=3, momentum=0.3)
