@@ -15,7 +15,7 @@
 
 namespace {
 
-constexpr int kMaxCells = 2560;  // of a tile; cpu.py cuts them so
+constexpr int kMaxCells = 4608;  // of a tile; cpu.py cuts them so
 
 enum Form : int64_t { kColumns = 0, kRows = 1, kFree = 2 };
 enum Type : int64_t { kFloat32 = 0, kBFloat16 = 1 };
@@ -83,6 +83,8 @@ inline float average(float x, float p, float momentum) {
 // where p = w/(d + q) and t = d/(d + q). Terms of so many rows, or columns, are added in fp32.
 constexpr int kRowsAtOnce = 8;
 constexpr int kColumnsAtOnce = 256;
+// So that equal places of the kinds of sums fall into different sets of the first cache.
+constexpr int kSumsStride = kMaxCells + 112;
 constexpr int kSegment = 32;
 
 template <class G>
@@ -191,7 +193,7 @@ KERNEL void correct_columns(const float *RESTRICT v, const float *RESTRICT u,
 
 // Moves sums from fp32 to double.
 template <int KINDS>
-KERNEL void flush(float (*RESTRICT sums)[kMaxCells], double *RESTRICT out, int64_t slots,
+KERNEL void flush(float (*RESTRICT sums)[kSumsStride], double *RESTRICT out, int64_t slots,
                   int64_t n) {
     for (int k = 0; k < KINDS; ++k) {
         for (int64_t j = 0; j < n; ++j) out[k * slots + j] += sums[k][j], sums[k][j] = 0.0f;
@@ -268,7 +270,7 @@ inline void for_rows(const Tile &tile, Body body) {
 // which are added to `out` after a few rows.
 template <int KINDS, class Body>
 inline void sum_columns(const Tile &tile, double *out, int64_t slots, int64_t n, Body body) {
-    float sums[KINDS][kMaxCells];
+    alignas(64) float sums[KINDS][kSumsStride];
     std::memset(sums, 0, sizeof sums);
     for (int k = 0; k < KINDS; ++k) clear(out + k * slots, n);
     for_rows(tile, [&](int64_t i, int64_t start) {
@@ -356,7 +358,7 @@ void ramda_accumulate(const Tile *tiles, int64_t count, const Tensor *tensors,
             round_to_parameter(tile, tensor);
             continue;
         }
-        float local[kMaxCells];
+        alignas(64) float local[kMaxCells];
         gather(tile, owner, q, set.factor, local);
         double *square = sums + tile.first_slot, *curvature = square + slots,
                *solution = curvature + slots, *slope = solution + slots, *bend = slope + slots;
@@ -395,7 +397,7 @@ void ramda_write(const Tile *tiles, int64_t count, const Tensor *tensors, const 
         const Step step = {set.step_size, set.eps, set.momentum};
         const float *v = tensor.gradient_sum, *u = tensor.square_sum, *x0 = tensor.anchor;
         float *x = tensor.iterate;
-        float local[kMaxCells];
+        alignas(64) float local[kMaxCells];
         gather(tile, owner, q, set.factor, local);
         double *solution = sums + tile.first_slot, *slope = solution + slots;
         if (tile.form == kColumns) {

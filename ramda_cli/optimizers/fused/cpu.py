@@ -15,7 +15,7 @@ from ramda_cli.optimizers.fused.roots import TOLERANCE, Secular
 from ramda_cli.optimizers.fused.tiles import Limits, Tiles
 
 # Wide tiles, so that memory is read in long runs; no more cells than kMaxCells.
-_MAX_CELLS = 2560
+_MAX_CELLS = 4608
 _SMALLEST_TILE, _LARGEST_TILE = 1 << 16, 1 << 20
 # So many tiles for each thread: they end together, and there are few sums to bring together.
 _TILES_PER_THREAD = 16
