@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from ramda_cli.optimizers.active import ActivePenalties
-from ramda_cli.optimizers.fused import Kernels, Settings, kernels_for, operand, take_step, why_not
+from ramda_cli.optimizers.fused import (
+    Kernels,
+    Operand,
+    Settings,
+    kernels_for,
+    laid_out_gradient,
+    operand,
+    take_step,
+    why_not,
+)
 from ramda_cli.optimizers.moving import Moving
 from ramda_cli.optimizers.penalty import Penalty
 from ramda_cli.optimizers.proximal import ProximalOptimizer, Subproblem
@@ -120,7 +129,7 @@ class RAMDA(DualAveraging):
             named_parameters, penalties, defaults, thresholds=thresholds, solver=solver
         )
         self._fused = fused
-        self._kernels: tuple[ActivePenalties, Kernels] | None = None
+        self._kernels: tuple[ActivePenalties, Kernels, list[Operand]] | None = None
         if fused and not isinstance(self._solver, ExactSolver):
             raise ValueError("fused=True needs solver='exact'")
 
@@ -175,8 +184,10 @@ class RAMDA(DualAveraging):
         if reason is not None or not started:
             return False
         if self._kernels is None or self._kernels[0] is not active:
-            self._kernels = active, kernels_for(moving, active)
-        self._take_fused_step(moving, groups, active, self._kernels[1])
+            numbers = {id(group): number for number, group in enumerate(groups)}
+            operands = [operand(each, numbers[id(each.param_group)]) for each in moving.values()]
+            self._kernels = active, kernels_for(moving, active), operands
+        self._take_fused_step(moving, groups, *self._kernels)
         return True
 
     def _take_fused_step(
@@ -185,6 +196,7 @@ class RAMDA(DualAveraging):
         groups: list[dict[str, Any]],
         active: ActivePenalties,
         kernels: Kernels,
+        operands: Sequence[Operand],
     ) -> None:
         leading = moving[active.members[0]].param_group if active.members else groups[0]
         # A tensor is added to in place.
@@ -197,11 +209,10 @@ class RAMDA(DualAveraging):
             Settings(size, group["eps"], group["momentum"], scale / group["step_size_sum"])
             for size, group in zip(sizes, groups, strict=True)
         ]
-        numbers = {id(group): number for number, group in enumerate(groups)}
-        operands = [operand(each, numbers[id(each.param_group)]) for each in moving.values()]
         solved, self.certificate = take_step(
             kernels,
             operands,
+            [laid_out_gradient(each) for each in moving.values()],
             settings,
             active=active,
             scale=scale,

@@ -56,11 +56,10 @@ def kernels_for(parameters: Mapping[str, Moving], active: ActivePenalties) -> Ke
 
 
 def operand(each: Moving, settings: int) -> Operand:
-    """Return a parameter's tensors as kernels want them."""
+    """Return a parameter's tensors, but for the gradient, as kernels want them."""
     state = each.state
     master = state.get("master")
     return Operand(
-        _gradient(each.gradient, state["anchor"]),
         state["grad_sum"],
         state["grad_sq_sum"],
         state["anchor"],
@@ -70,8 +69,9 @@ def operand(each: Moving, settings: int) -> Operand:
     )
 
 
-def _gradient(gradient: Tensor, like: Tensor) -> Tensor:
-    """Lay out a gradient as its parameter's state is."""
+def laid_out_gradient(each: Moving) -> Tensor:
+    """Return the gradient, laid out as its parameter's state is, in a type that kernels take."""
+    gradient, like = each.gradient, each.state["anchor"]
     kept = {torch.float32, *_LOW[like.device.type]}
     dtype = gradient.dtype if gradient.dtype in kept else torch.float32
     if gradient.dtype == dtype and gradient.stride() == like.stride():

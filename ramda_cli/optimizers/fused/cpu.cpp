@@ -480,7 +480,8 @@ void ramda_multiply(const Tile *tiles, int64_t count, const Tensor *tensors, dou
 // Says `Secular.first_ratios`.
 void ramda_first_ratios(int64_t channels, const double *square, const double *curvature,
                         const double *shrinkage, const uint8_t *zero, const float *guess,
-                        const double *sums, float *out) {
+                        const double *sums, float *out, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t c = 0; c < channels; ++c) {
         const Secular secular = {square[c], curvature[c], shrinkage[c]};
         const double solution = sums[c], slope = sums[channels + c], bend = sums[2 * channels + c];
@@ -492,7 +493,8 @@ void ramda_first_ratios(int64_t channels, const double *square, const double *cu
 // Says `Secular.better_ratios`.
 void ramda_better_ratios(int64_t channels, const double *square, const double *curvature,
                          const double *shrinkage, const uint8_t *zero, const float *ratios,
-                         const double *sums, double tolerance, float *out) {
+                         const double *sums, double tolerance, float *out, int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t c = 0; c < channels; ++c) {
         const Secular secular = {square[c], curvature[c], shrinkage[c]};
         const double solution = sums[c], slope = sums[channels + c], norm = std::sqrt(solution);

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ramda_cli.optimizers.fused.library import load
-from ramda_cli.optimizers.fused.operands import Operand, Settings
+from ramda_cli.optimizers.fused.operands import Operand, Settings, pointers
 from ramda_cli.optimizers.fused.roots import TOLERANCE, Secular
 from ramda_cli.optimizers.fused.tiles import Limits, Tiles
 
@@ -45,12 +45,24 @@ class CpuKernels:
         self._tiles = tiles
         self._channels = channels
         self._sums = np.empty((5, tiles.slots))
-        self._tensors: npt.NDArray[np.int64] = np.empty((0, 8), dtype=np.int64)
+        self._operands: Sequence[Operand] = ()
+        self._tensors = pointers(())
         self._settings: npt.NDArray[np.float32] = np.empty((0, 4), dtype=np.float32)
 
-    def bind(self, operands: Sequence[Operand], settings: Sequence[Settings]) -> None:
+    def bind(
+        self,
+        operands: Sequence[Operand],
+        gradients: Sequence[Tensor],
+        settings: Sequence[Settings],
+    ) -> None:
         """Say where the tensors of this step are, and with what settings."""
-        self._tensors = np.array([_pointers(each) for each in operands], dtype=np.int64)
+        if operands is not self._operands:
+            self._operands, self._tensors = operands, pointers(operands)
+        self._tensors[:, 0] = [gradient.data_ptr() for gradient in gradients]
+        self._tensors[:, 4] = [each.iterate.data_ptr() for each in operands]
+        low = [each.parameter for each in operands]
+        self._tensors[:, 5] = [0 if x is None else x.data_ptr() for x in low]
+        self._tensors[:, 6] = [_GRADIENT_TYPES[gradient.dtype] for gradient in gradients]
         values = [[float(value) for value in each] for each in settings]
         self._settings = np.array(values, dtype=np.float32)
 
@@ -113,9 +125,10 @@ class CpuKernels:
         out = torch.empty(self._channels)
         of_problem = problem.square, problem.curvature, problem.shrinkage, problem.zero
         tensors = [x.contiguous() for x in (*of_problem, ratios.float(), sums)]
-        pointers = [ctypes.c_void_p(x.data_ptr()) for x in tensors]
+        at = [ctypes.c_void_p(x.data_ptr()) for x in tensors]
         target = ctypes.c_void_p(out.data_ptr())
-        getattr(self._library, name)(ctypes.c_int64(self._channels), *pointers, *more, target)
+        count, threads = ctypes.c_int64(self._channels), torch.get_num_threads()
+        getattr(self._library, name)(count, *at, *more, target, threads)
         return out
 
     @property
@@ -154,10 +167,3 @@ def _at(array: npt.NDArray[np.generic]) -> ctypes.c_void_p:
 
 def _count(table: npt.NDArray[np.int64]) -> ctypes.c_int64:
     return ctypes.c_int64(len(table))
-
-
-def _pointers(each: Operand) -> list[int]:
-    tensors = each.gradient, each.grad_sum, each.grad_sq_sum, each.anchor, each.iterate
-    low = 0 if each.parameter is None else each.parameter.data_ptr()
-    kind = _GRADIENT_TYPES[each.gradient.dtype]
-    return [*(x.data_ptr() for x in tensors), low, kind, each.settings]

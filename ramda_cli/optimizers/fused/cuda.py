@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ramda_cli.optimizers.fused import triton_kernels
-from ramda_cli.optimizers.fused.operands import Operand, Settings
+from ramda_cli.optimizers.fused.operands import Operand, Settings, pointers
 from ramda_cli.optimizers.fused.roots import TOLERANCE, Secular
 from ramda_cli.optimizers.fused.tiles import Form, Limits, Tiles
 
@@ -53,18 +53,26 @@ class CudaKernels:
         self._first = torch.from_numpy(tiles.first).to(device)
         self._slots = tiles.slots
         self._sums = torch.zeros(5, max(1, tiles.slots), dtype=torch.float64, device=device)
-        self._pointers: tuple[tuple[int, ...], ...] = ()
+        self._table = pointers(())
         self._tensors = torch.zeros(0, 8, dtype=torch.int64, device=device)
         self._settings = torch.zeros(0, 4, device=device)
         # What was copied while a graph was captured is copied again by every replay.
         self._kept: list[Tensor] = []
 
-    def bind(self, operands: Sequence[Operand], settings: Sequence[Settings]) -> None:
+    def bind(
+        self,
+        operands: Sequence[Operand],
+        gradients: Sequence[Tensor],
+        settings: Sequence[Settings],
+    ) -> None:
         """Say where the tensors of this step are, and with what settings."""
-        pointers = tuple(_pointers(each) for each in operands)
-        if pointers != self._pointers:
-            self._tensors = self._send(torch.from_numpy(np.array(pointers, dtype=np.int64)))
-            self._pointers = pointers
+        table = pointers(operands)
+        table[:, 0] = [gradient.data_ptr() for gradient in gradients]
+        table[:, 4] = [each.iterate.data_ptr() for each in operands]
+        table[:, 5] = [_address(each.parameter) for each in operands]
+        table[:, 6] = [_GRADIENT_TYPES[gradient.dtype] for gradient in gradients]
+        if not np.array_equal(table, self._table):
+            self._table, self._tensors = table, self._send(torch.from_numpy(table))
         if any(isinstance(value, Tensor) for each in settings for value in each):
             rows = [
                 torch.stack([torch.as_tensor(x, device=self._device).float() for x in each])
@@ -182,10 +190,9 @@ class CudaKernels:
         return pinned.to(self._device, non_blocking=True)
 
 
-def _pointers(each: Operand) -> tuple[int, ...]:
-    tensors = each.gradient, each.grad_sum, each.grad_sq_sum, each.anchor, each.iterate
-    low = 0 if each.parameter is None else each.parameter.data_ptr()
-    if each.parameter is not None and each.parameter.dtype == torch.float16:
-        low = -low
-    kind = _GRADIENT_TYPES[each.gradient.dtype]
-    return (*(x.data_ptr() for x in tensors), low, kind, each.settings)
+def _address(parameter: Tensor | None) -> int:
+    """Return where a parameter of low precision is, negative for fp16; 0 where there is none."""
+    if parameter is None:
+        return 0
+    address = parameter.data_ptr()
+    return -address if parameter.dtype == torch.float16 else address

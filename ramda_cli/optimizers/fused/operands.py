@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
 from jaxtyping import Float
 from torch import Tensor
 
@@ -31,7 +33,6 @@ class Operand:
     """One parameter's tensors, all with the same shape and strides, and dense.
 
     Attributes:
-        gradient: fp32 or bf16.
         grad_sum: v, fp32.
         grad_sq_sum: u, fp32.
         anchor: x₀, fp32.
@@ -40,13 +41,24 @@ class Operand:
         settings: number of its param_group.
     """
 
-    gradient: Tensor
     grad_sum: Tensor
     grad_sq_sum: Tensor
     anchor: Tensor
     iterate: Tensor
     parameter: Tensor | None
     settings: int
+
+
+def pointers(operands: Sequence[Operand]) -> npt.NDArray[np.int64]:
+    """Return the table of the kernels: a row per operand, the columns of its gradient unset.
+
+    The columns are gradient, v, u, x₀, x, parameter, the gradient's type, the param_group.
+    """
+    rows = []
+    for each in operands:
+        states = each.grad_sum, each.grad_sq_sum, each.anchor
+        rows.append([0, *(x.data_ptr() for x in states), 0, 0, 0, each.settings])
+    return np.array(rows, dtype=np.int64)
 
 
 class Kernels(Protocol):
@@ -60,7 +72,12 @@ class Kernels(Protocol):
     max_corrections: int
     host_may_ask: bool
 
-    def bind(self, operands: Sequence[Operand], settings: Sequence[Settings]) -> None:
+    def bind(
+        self,
+        operands: Sequence[Operand],
+        gradients: Sequence[Tensor],
+        settings: Sequence[Settings],
+    ) -> None:
         """Say where the tensors of this step are, and with what settings."""
 
     def accumulate(self, ratios: Float[Tensor, " channels"]) -> Float[Tensor, "5 channels"]:

@@ -24,6 +24,7 @@ REVIVED = 10.0
 def take_step(
     kernels: Kernels,
     operands: Sequence[Operand],
+    gradients: Sequence[Tensor],
     settings: Sequence[Settings],
     *,
     active: ActivePenalties,
@@ -36,7 +37,8 @@ def take_step(
 
     Args:
         kernels: of the operands' device, for tiles of the operands.
-        operands: in the order of the tiles.
+        operands: in the order of the tiles; the same object as long as its tensors are the same.
+        gradients: of the operands.
         settings: of each param_group.
         active: the penalties, none of them idle.
         scale: α.
@@ -44,7 +46,7 @@ def take_step(
         rule: decides zero set and shrinkage.
         last: of the previous step.
     """
-    kernels.bind(operands, settings)
+    kernels.bind(operands, gradients, settings)
     guess = torch.where(torch.isfinite(last.ratios), last.ratios * growth, 0.0)
     sums = kernels.accumulate(guess)
     norm = sums[0].sqrt()
