@@ -16,6 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+
+matplotlib.use("svg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
