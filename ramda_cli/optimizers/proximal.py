@@ -208,7 +208,7 @@ class ProximalOptimizer(Optimizer, ABC):
 
     def _solutions(self) -> Solutions:
         if not self._penalized:
-            return Solutions.unsolved(0, torch.float32, torch.device("cpu"))
+            return Solutions.unsolved(0, torch.float32, self.param_groups[0]["params"][0].device)
         # A state_dict holds only what belongs to some parameter: here the first penalized one.
         first = self._penalized[0][1]
         state = self.state[first]

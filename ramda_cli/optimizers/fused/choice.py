@@ -1,6 +1,7 @@
 """Whether a step can be taken by kernels, and what they are given."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 
 import torch
@@ -37,8 +38,13 @@ def why_not(parameters: Sequence[Moving], active: ActivePenalties) -> str | None
         if iterate.stride() != like.stride() or each.parameter.stride() != like.stride():
             return "a parameter is not dense"
     if device == "cuda":
-        return None if find_spec("triton") else "Triton is not installed"
+        return None if _has_triton() else "Triton is not installed"
     return None if available() else "the kernels cannot be compiled"
+
+
+@lru_cache(maxsize=1)
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def kernels_for(parameters: Mapping[str, Moving], active: ActivePenalties) -> Kernels:

@@ -2,7 +2,8 @@
 // tile is, `step.py` what a pass does, `roots.py` what happens between them. Loops run along
 // contiguous memory, one row at a time, over restrict pointers: that is what lets compilers
 // vectorise them and processors fetch ahead. A few terms are added in fp32, these sums in double.
-// Each tile writes its own sums, so results do not depend on the number of threads.
+// Each tile writes its own sums, so results do not depend on the number of threads. Squares of less
+// than 1e-38 are lost: a channel with all |w| below 1e-22 counts as zero.
 
 #include <cfloat>
 #include <cmath>

@@ -17,15 +17,14 @@ from ramda_cli.optimizers.fused.tiles import Limits, Tiles
 # Wide tiles, so that memory is read in long runs; no more cells than kMaxCells.
 _MAX_CELLS = 4608
 _SMALLEST_TILE, _LARGEST_TILE = 1 << 16, 1 << 20
-# So many tiles for each thread: they end together, and there are few sums to bring together.
-_TILES_PER_THREAD = 16
+# So many for all threads, whatever their number: results must not depend on it.
+_TILES = 64
 _GRADIENT_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
 def limits_for(entries: int) -> Limits:
     """Return how large tiles may be, given the entries of all tensors together."""
-    shared_out = entries // (_TILES_PER_THREAD * torch.get_num_threads())
-    size = min(max(shared_out, _SMALLEST_TILE), _LARGEST_TILE)
+    size = min(max(entries // _TILES, _SMALLEST_TILE), _LARGEST_TILE)
     return Limits(columns=_MAX_CELLS, rows=512, entries=size)
 
 

@@ -158,7 +158,10 @@ def test_results_do_not_depend_on_the_number_of_threads():
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             named = parameters(torch.float32)
-            optimizer = RAMDA(named.items(), penalized(0.1, 0.1), lr=0.1, fused=True)
+            # Of several tiles.
+            named["large"] = nn.Parameter(torch.linspace(-1, 1, 300_000).view(500, 600))
+            large = Penalty(group("large", 600, ("large", 1, [*range(600)])), GroupLasso(0.01))
+            optimizer = RAMDA(named.items(), [*penalized(0.1, 0.1), large], lr=0.1, fused=True)
             for step in range(5):
                 set_gradients(named, step)
                 optimizer.step()
