@@ -50,6 +50,12 @@ class TargetError(RamdaError):
     exit_code = 3
 
 
+class GateError(RamdaError):
+    """A pruned model does not hold what was demanded of it."""
+
+    exit_code = 3
+
+
 class EquivalenceError(RamdaError):
     """The smaller model does not compute the same function as the trained one."""
 

@@ -7,6 +7,7 @@ import typer
 
 from ramda_cli import __version__
 from ramda_cli.cli.bench import bench
+from ramda_cli.cli.check import check
 from ramda_cli.cli.eval import evaluate
 from ramda_cli.cli.failures import CommandLine
 from ramda_cli.cli.inspect import inspect
@@ -26,6 +27,7 @@ app.command("prune")(prune)
 app.command("inspect")(inspect)
 app.command("report")(report)
 app.command("eval")(evaluate)
+app.command("check")(check)
 app.add_typer(bench, name="bench")
 
 

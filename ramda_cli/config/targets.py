@@ -34,6 +34,25 @@ def parse_target(text: str) -> TargetConfig:
     return TargetConfig(metric=metric, amount=_parse_amount(metric, amount))
 
 
+def parse_count(flag: str, text: str | None) -> int | None:
+    """Read a whole count that may end in K, M or G; None where there is no text.
+
+    Raises:
+        ConfigError: if it is anything else.
+    """
+    if text is None:
+        return None
+    match = _AMOUNT.fullmatch(text.strip())
+    digits, exponent, suffix = match.groups() if match else ("0", None, "?")
+    if suffix.lower() in _SUFFIXES:
+        count = Decimal(digits).scaleb(int(exponent or 0)) * _SUFFIXES[suffix.lower()]
+        if count == count.to_integral_value():
+            return int(count)
+    raise ConfigError(
+        f"{flag} must be a whole count, got {text!r}", hint=f"for example {flag} 10M or {flag} 2G"
+    )
+
+
 def _metric_hint(name: str, amount: str) -> str:
     meant = _SYNONYMS.get(name.lower()) or closest(name.lower(), METRICS)
     return f"did you mean {meant}={amount or '0.5'}?" if meant else _EXAMPLES

@@ -326,3 +326,65 @@ def test_bench_optimizer_prints_a_table(ramda: Run, pipeline: FakePipeline) -> N
     result = ramda("bench", "optimizer", "--model", "m")
     assert result.exit_code == 0, result.stderr
     assert "a step of RAMDA costs 1.50 times one of AdamW" in result.stdout
+
+
+def test_check_prints_every_line_and_exits_3(ramda: Run, pruned: Path, tmp_path: Path) -> None:
+    written = tmp_path / "check.xml"
+    demands = "--max-params 1M --max-macs 1M --max-drop 0.5 --min-metric 0.9 --max-size-mb 1"
+    result = ramda("check", str(pruned.parent), *demands.split(), "--junit", str(written))
+    assert result.exit_code == 3
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [
+        ["passed", "proof"],
+        ["passed", "max-params"],
+        ["FAILED", "max-macs"],
+        ["passed", "max-size-mb"],
+        ["passed", "max-drop"],
+        ["passed", "min-metric"],
+    ]
+    assert result.stderr.startswith(
+        "error: max-macs does not hold: 20.5 M MACs of at most 1.00 M MACs\nhint: "
+    )
+    assert 'failures="1"' in written.read_text()
+
+
+def test_check_exits_0_when_all_hold(ramda: Run, pruned: Path) -> None:
+    result = ramda("check", str(pruned), "--max-macs", "2G", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["passed"] is True
+
+
+@pytest.mark.parametrize(
+    ("flags", "message", "example"),
+    [
+        ("--min-metric 75", "is a share in [0, 1], got 75", "--min-metric 0.75"),
+        (
+            "--max-params ten",
+            "must be a whole count, got 'ten'",
+            "--max-params 10M or --max-params 2G",
+        ),
+        ("--max-macs 0.5", "must be a whole count, got '0.5'", "--max-macs 10M or --max-macs 2G"),
+    ],
+)
+def test_check_names_what_it_cannot_read(
+    ramda: Run, pruned: Path, flags: str, message: str, example: str
+) -> None:
+    result = ramda("check", str(pruned), *flags.split())
+    flag = flags.split()[0]
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {flag} {message}\nhint: for example {example}\n"
+
+
+def test_check_names_a_report_that_cannot_be_written(
+    ramda: Run, pruned: Path, tmp_path: Path
+) -> None:
+    result = ramda("check", str(pruned), "--junit", str(tmp_path))
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: cannot write {tmp_path}: Is a directory\nhint: give another path with --junit\n"
+    )
+
+
+def test_report_in_markdown(ramda: Run, pruned: Path) -> None:
+    result = ramda("report", str(pruned), "--format", "markdown")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("### digits\\-resnet: 50.0 % of the MACs")

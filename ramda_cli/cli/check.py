@@ -1,0 +1,106 @@
+"""`ramda check`: a gate for CI."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ramda_cli.cli import options
+from ramda_cli.cli.output import model_file, print_json, stdout_console
+from ramda_cli.config.targets import parse_count
+from ramda_cli.errors import ConfigError, GateError, OutputError
+from ramda_cli.file_header import read_header_report
+from ramda_cli.report.gate import Limits, Verdict, judge, junit
+from ramda_cli.report.plain import parse_report
+
+MaxParams = Annotated[
+    str | None,
+    typer.Option("--max-params", metavar="COUNT", help="Most parameters, such as 10M."),
+]
+MaxMacs = Annotated[
+    str | None,
+    typer.Option("--max-macs", metavar="COUNT", help="Most MACs of one input, such as 2G."),
+]
+MaxSize = Annotated[
+    float | None,
+    typer.Option("--max-size-mb", min=0.0, help="Largest model.safetensors, in 10^6 bytes."),
+]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(
+        "--max-drop", help="Most points (hundredths) below the pretrained model's metric."
+    ),
+]
+MinMetric = Annotated[
+    float | None, typer.Option("--min-metric", help="Least metric, a share such as 0.75.")
+]
+Junit = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="Write the verdicts as JUnit XML.")
+]
+
+
+def check(
+    file: options.PrunedFile,
+    max_params: MaxParams = None,
+    max_macs: MaxMacs = None,
+    max_size_mb: MaxSize = None,
+    max_drop: MaxDrop = None,
+    min_metric: MinMetric = None,
+    junit_file: Junit = None,
+    json: options.Json = False,
+) -> None:
+    """Demand things of a pruned model; exit 3 if one does not hold. The proof must have passed.
+
+    Examples:
+      ramda check out --max-params 10M --max-macs 2G --max-drop 0.5
+      ramda check out/model.safetensors --min-metric 0.75 --junit check.xml
+    """
+    if min_metric is not None and not 0.0 <= min_metric <= 1.0:
+        raise ConfigError(
+            f"--min-metric is a share in [0, 1], got {min_metric:g}",
+            hint=f"for example --min-metric {min_metric / 100:g}",
+        )
+    path = model_file(file)
+    limits = Limits(
+        params=parse_count("--max-params", max_params),
+        macs=parse_count("--max-macs", max_macs),
+        size_bytes=None if max_size_mb is None else 1e6 * max_size_mb,
+        drop=max_drop,
+        metric=min_metric,
+    )
+    verdicts = judge(parse_report(read_header_report(path)), limits)
+    if junit_file is not None:
+        _write(junit_file, junit(verdicts, suite=f"ramda check {path.name}"))
+    if json:
+        lines = [{"name": v.name, "passed": v.passed, "text": v.text} for v in verdicts]
+        print_json({"passed": all(v.passed for v in verdicts), "checks": lines})
+    else:
+        _render(verdicts)
+    failed = [verdict for verdict in verdicts if not verdict.passed]
+    if failed:
+        raise GateError(
+            f"{failed[0].name} does not hold: {failed[0].text}",
+            hint="prune to a smaller target, or train longer; `ramda report` shows all figures",
+        )
+
+
+def _render(verdicts: tuple[Verdict, ...]) -> None:
+    from rich.text import Text
+
+    from ramda_cli.report.formatting import text_of
+    from ramda_cli.report.tables import verdict
+
+    console = stdout_console()
+    width = max(len(each.name) for each in verdicts)
+    for each in verdicts:
+        line = verdict(each.passed) + Text(f"  {each.name:{width}}  ", style="not bold")
+        console.print(line + text_of(each.text, style="not bold"), soft_wrap=True)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}", hint="give another path with --junit"
+        ) from error

@@ -1,0 +1,146 @@
+"""The report of a run in markdown, as a comment on a pull request."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from ramda_cli.report.document import GroupEntry, Report
+from ramda_cli.report.formatting import (
+    count,
+    difference,
+    duration,
+    percent,
+    share_of,
+    size_bytes,
+    text_of,
+)
+from ramda_cli.report.plain import parse_report
+
+_SPECIAL: Final = re.compile(r"([\\`*_{}\[\]()#+!|~<>&@-])")
+
+
+def render_markdown(document: object) -> str:
+    """Return a report document as GitHub-flavoured markdown.
+
+    Every text of the document is escaped, mentions included: names and labels are untrusted.
+
+    Raises:
+        FileFormatError: if `document` is not a report of this schema.
+    """
+    report = parse_report(document)
+    blocks = [
+        _headline(report),
+        _sizes(report),
+        _accuracy(report),
+        _proof(report),
+        _details(f"channels kept in {len(report.groups)} groups", _groups(report.groups)),
+        _details("how it was made", _origin(report)),
+    ]
+    notes = [f"> {escaped(note)}" for note in report.notes]
+    return "\n\n".join([*blocks, *notes]) + "\n"
+
+
+def escaped(value: object) -> str:
+    """Return a text that markdown shows as it is, on one line."""
+    return _SPECIAL.sub(r"\\\1", text_of(value).plain)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: int = 1) -> str:
+    """Return a table whose columns from `right` on are right-aligned; cells are markdown."""
+    rule = ["---" if index < right else "---:" for index in range(len(header))]
+    lines = [header, rule, *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _headline(report: Report) -> str:
+    size, accuracy = report.size, report.accuracy
+    macs = percent(share_of(size.pruned.macs, size.dense.macs))
+    params = percent(share_of(size.pruned.params, size.dense.params))
+    proof = "proof passed" if report.proof.passed else "**proof FAILED**"
+    met = "" if report.reached.met else "; **the target was not met**"
+    return (
+        f"### {escaped(report.model.name)}: {macs} of the MACs, {params} of the parameters\n\n"
+        f"{escaped(accuracy.metric)} {percent(accuracy.before_removal, 2)} before and"
+        f" {percent(accuracy.after_removal, 2)} after the removal; {proof}{met}"
+    )
+
+
+def _sizes(report: Report) -> str:
+    dense, pruned = report.size.dense, report.size.pruned
+    rows = [
+        (label, shown(one), shown(other), percent(share_of(other, one)))
+        for label, one, other, shown in (
+            ("MACs", dense.macs, pruned.macs, count),
+            ("parameters", dense.params, pruned.params, count),
+            ("channels", dense.channels, pruned.channels, count),
+            ("safetensors", dense.bytes, pruned.bytes, size_bytes),
+        )
+    ]
+    return table(("size", "dense", "pruned", "left"), rows)
+
+
+def _accuracy(report: Report) -> str:
+    accuracy = report.accuracy
+    rows = (
+        ("pretrained, before training", accuracy.dense),
+        ("trained, before the removal", accuracy.before_removal),
+        ("after the removal", accuracy.after_removal),
+        ("reloaded from the file", accuracy.reloaded),
+        ("ONNX Runtime", accuracy.onnx),
+    )
+    measured = [(label, percent(value, 2)) for label, value in rows if value is not None]
+    return table((escaped(accuracy.metric), ""), measured)
+
+
+def _proof(report: Report) -> str:
+    rows = [
+        (
+            escaped(check.name),
+            escaped(check.dtype),
+            count(check.inputs),
+            difference(check.relative_difference),
+            difference(check.tolerance),
+            "passed" if check.passed else "**FAILED**",
+        )
+        for check in report.proof.checks
+    ]
+    header = ("proof", "dtype", "inputs", "relative difference", "tolerance", "")
+    return table(header, rows, right=2)
+
+
+def _groups(groups: Sequence[GroupEntry]) -> str:
+    rows = [
+        (
+            escaped(group.name),
+            count(group.kept),
+            count(group.channels),
+            percent(share_of(group.kept, group.channels), 0),
+        )
+        for group in groups
+    ]
+    return table(("group", "kept", "of", ""), rows)
+
+
+def _origin(report: Report) -> str:
+    again, training = report.reproducibility, report.training
+    versions = ", ".join(f"{name} {version}" for name, version in again.versions.items())
+    rows = [
+        ("command", escaped(again.command)),
+        ("data", escaped(report.data.description)),
+        ("weights", escaped(report.model.weights)),
+        (
+            "training",
+            escaped(
+                f"{training.method}, {training.epochs} epochs, {count(training.steps)} steps,"
+                f" {duration(training.seconds)} on {again.device}, seed {again.seed}"
+            ),
+        ),
+        ("loads as", escaped(report.layout)),
+        ("made with", escaped(f"{versions}, {again.date}")),
+        *((escaped(file.name), escaped((file.sha256 or "-")[:16])) for file in report.files),
+    ]
+    return table(("", ""), rows, right=2)
+
+
+def _details(summary: str, body: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"

@@ -1,0 +1,58 @@
+"""The markdown report: what it says, and that nothing of a file is markup."""
+
+import re
+from dataclasses import replace
+
+from ramda_cli.report.markdown import escaped, render_markdown
+from ramda_cli.report.plain import build_report
+from tests.report.sample import REPORT
+
+
+def test_it_says_what_a_reviewer_asks():
+    text = render_markdown(build_report(REPORT))
+    assert text.startswith("### digits\\-resnet: 50.0 % of the MACs, 51.4 % of the parameters\n")
+    assert "top\\-1 accuracy 98.89 % before and 98.89 % after the removal; proof passed" in text
+    assert "| MACs | 41.0 M | 20.5 M | 50.0 % |" in text
+    assert "| validation batch | float64 | 256 | 3.0e-16 | 1.0e-09 | passed |" in text
+    assert "| layer1.0.conv1 | 9 | 32 | 28 % |" in text
+    assert "| model.safetensors | abababababababab |" in text
+    assert "> the head was replaced: 1000 to 10 classes" in text
+
+
+def test_a_failed_proof_and_a_missed_target_stand_out():
+    failed = replace(
+        REPORT,
+        proof=replace(REPORT.proof, passed=False),
+        reached=replace(REPORT.reached, met=False),
+    )
+    text = render_markdown(build_report(failed))
+    assert "**proof FAILED**; **the target was not met**" in text
+
+
+def test_every_table_has_rows_of_one_length():
+    lines = render_markdown(build_report(REPORT)).splitlines()
+    tables: list[list[int]] = [[]]
+    for line in lines:
+        if line.startswith("|"):
+            tables[-1].append(len(re.findall(r"(?<!\\\\)\|", line)))
+        else:
+            tables.append([])
+    assert all(len(set(cells)) == 1 for cells in tables if cells)
+    assert sum(1 for cells in tables if cells) == 5
+
+
+def test_names_are_no_markup():
+    hostile = "</details><script>alert(1)</script> | @everyone [x](http://a) `b` **c**\n# d\x1b[31m"
+    report = replace(
+        REPORT,
+        model=replace(REPORT.model, name=hostile),
+        notes=(hostile,),
+        groups=(replace(REPORT.groups[0], name=hostile),),
+    )
+    text = render_markdown(build_report(report))
+    assert "<script>" not in text
+    assert text.count("</details>") == 2
+    assert "@everyone" not in text.replace("\\@everyone", "")
+    assert "\x1b" not in text
+    assert "\n# d" not in text
+    assert escaped("a|b<c>`d`") == "a\\|b\\<c\\>\\`d\\`"
