@@ -388,3 +388,15 @@ def test_report_in_markdown(ramda: Run, pruned: Path) -> None:
     result = ramda("report", str(pruned), "--format", "markdown")
     assert result.exit_code == 0
     assert result.stdout.startswith("### digits\\-resnet: 50.0 % of the MACs")
+
+
+def test_report_compares(ramda: Run, pruned: Path, tmp_path: Path) -> None:
+    smaller = replace(REPORT, model=replace(REPORT.model, name="smaller"))
+    other = write_pruned(tmp_path / "other.safetensors", smaller)
+    for flags in ([], ["--format", "markdown"]):
+        result = ramda("report", str(pruned), "--compare", str(other), *flags)
+        assert result.exit_code == 0, result.stderr
+        assert "smaller" in result.stdout
+    result = ramda("report", str(pruned), "--compare", str(other), "--json")
+    both = {"first": build_report(REPORT), "second": build_report(smaller)}
+    assert json.loads(result.stdout) == both

@@ -1,0 +1,116 @@
+"""Two reports side by side."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.text import Text
+
+from ramda_cli.report.document import GroupEntry, Report
+from ramda_cli.report.formatting import count, percent, share_of, size_bytes, text_of
+from ramda_cli.report.markdown import escaped, table
+from ramda_cli.report.plain import parse_report
+from ramda_cli.report.tables import titled_table
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure of both models, as text; `change` is the second's over the first's."""
+
+    label: str
+    first: str
+    second: str
+    change: str = ""
+
+
+def render_comparison(first: object, second: object, console: Console) -> None:
+    """Print two report documents side by side.
+
+    Raises:
+        FileFormatError: if one is not a report of this schema.
+    """
+    one, other = parse_report(first), parse_report(second)
+    console.print()
+    for title, lines in (("", _figures(one, other)), ("channels kept", _groups(one, other))):
+        shown = titled_table(title, ("first", "second", "change"), right=(1, 2, 3))
+        for line in lines:
+            shown.add_row(
+                text_of(line.label), *map(text_of, (line.first, line.second)), line.change
+            )
+        if shown.row_count:
+            console.print(shown)
+    if one.data.fingerprint != other.data.fingerprint:
+        console.print(Text("note: ", style="yellow") + Text(_OTHER_DATA))
+
+
+def comparison_markdown(first: object, second: object) -> str:
+    """Return two report documents side by side as GitHub-flavoured markdown.
+
+    Raises:
+        FileFormatError: if one is not a report of this schema.
+    """
+    one, other = parse_report(first), parse_report(second)
+    blocks = [
+        table((title, "first", "second", "change"), [_cells(line) for line in lines])
+        for title, lines in (
+            ("", [*_figures(one, other)]),
+            ("channels kept", [*_groups(one, other)]),
+        )
+        if lines
+    ]
+    if one.data.fingerprint != other.data.fingerprint:
+        blocks.append(f"> {_OTHER_DATA}")
+    return "\n\n".join(blocks) + "\n"
+
+
+_OTHER_DATA = "the two were measured on different data"
+
+
+def _cells(line: Line) -> tuple[str, str, str, str]:
+    return escaped(line.label), escaped(line.first), escaped(line.second), line.change
+
+
+def _figures(one: Report, other: Report) -> Iterator[Line]:
+    yield Line("model", one.model.name, other.model.name)
+    sizes: list[tuple[str, str, Callable[[float], str]]] = [
+        ("MACs", "macs", count),
+        ("parameters", "params", count),
+        ("channels", "channels", count),
+        ("safetensors", "bytes", size_bytes),
+    ]
+    for label, name, shown in sizes:
+        a, b = getattr(one.size.pruned, name), getattr(other.size.pruned, name)
+        yield Line(label, shown(a), shown(b), percent(share_of(b, a)))
+    macs = [share_of(r.size.pruned.macs, r.size.dense.macs) for r in (one, other)]
+    yield Line("MACs, of dense", percent(macs[0]), percent(macs[1]))
+    a, b = one.accuracy.after_removal, other.accuracy.after_removal
+    change = f"{100 * (b - a):+.2f} points" if one.accuracy.metric == other.accuracy.metric else ""
+    yield Line(_metric(one, other), percent(a, 2), percent(b, 2), change)
+    yield Line("proof", _verdict(one), _verdict(other))
+    yield Line("training", _training(one), _training(other))
+    yield Line("made", one.reproducibility.date, other.reproducibility.date)
+
+
+def _verdict(report: Report) -> str:
+    return "passed" if report.proof.passed else "FAILED"
+
+
+def _training(report: Report) -> str:
+    return f"{report.training.method}, {report.training.epochs} epochs"
+
+
+def _metric(one: Report, other: Report) -> str:
+    names = dict.fromkeys((one.accuracy.metric, other.accuracy.metric))
+    return " / ".join(names)
+
+
+def _groups(one: Report, other: Report) -> Iterator[Line]:
+    kept = [{group.name: group for group in report.groups} for report in (one, other)]
+    for name in dict.fromkeys([*kept[0], *kept[1]]):
+        a, b = (groups.get(name) for groups in kept)
+        change = "" if a is None or b is None else percent(share_of(b.kept, a.kept), 0)
+        yield Line(name, _kept(a), _kept(b), change)
+
+
+def _kept(group: GroupEntry | None) -> str:
+    return "-" if group is None else f"{count(group.kept)} of {count(group.channels)}"
