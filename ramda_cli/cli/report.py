@@ -8,16 +8,20 @@ import typer
 
 from ramda_cli.cli import options
 from ramda_cli.cli.output import model_file, print_json, stdout_console
+from ramda_cli.errors import ConfigError
 from ramda_cli.file_header import read_header_report
 from ramda_cli.report.comparison import comparison_markdown, render_comparison
 from ramda_cli.report.markdown import render_markdown
 from ramda_cli.report.terminal import render_terminal
 
+Format = Literal["terminal", "json", "markdown", "html"]
+
 
 def report(
     file: options.PrunedFile,
     format: Annotated[
-        Literal["terminal", "json", "markdown"], typer.Option("--format", help="How to show it.")
+        Literal["terminal", "json", "markdown", "html"],
+        typer.Option("--format", help="How to show it."),
     ] = "terminal",
     compare: Annotated[
         Path | None,
@@ -31,6 +35,7 @@ def report(
       ramda report out/model.safetensors
       ramda report out --format json
       ramda report out --format markdown | gh pr comment --body-file -
+      ramda report out --format html > report.html
       ramda report out --compare yesterday/out
     """
     document = read_header_report(model_file(file))
@@ -41,6 +46,15 @@ def report(
         # As `print_json`: the text must not depend on the terminal.
         shown = render_markdown(document) if other is None else comparison_markdown(document, other)
         sys.stdout.write(shown)
+    elif format == "html":
+        if other is not None:
+            raise ConfigError(
+                "two models are compared in the terminal, in markdown or in JSON, not in HTML",
+                hint="leave out --compare, or choose --format markdown",
+            )
+        from ramda_cli.report.html import render_html
+
+        sys.stdout.write(render_html(document))
     elif other is not None:
         render_comparison(document, other, stdout_console())
     else:

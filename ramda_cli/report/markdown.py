@@ -95,7 +95,7 @@ def _accuracy(report: Report) -> str:
 def _proof(report: Report) -> str:
     rows = [
         (
-            escaped(check.name),
+            escaped(check.name.rstrip(",")),
             escaped(check.dtype),
             count(check.inputs),
             difference(check.relative_difference),

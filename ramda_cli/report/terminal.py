@@ -71,7 +71,7 @@ def _summary(report: Report) -> list[tuple[str, Text]]:
     rows = [
         ("model", text_of(f"{model.name}, {model.classes} classes, weights: {model.weights}")),
         ("data", text_of(report.data.description)),
-        ("asked", _asked(report.asked)),
+        ("asked", asked_text(report.asked)),
         ("reached", _reached(report.reached)),
         (
             "training",
@@ -89,7 +89,8 @@ def _summary(report: Report) -> list[tuple[str, Text]]:
     return rows
 
 
-def _asked(asked: Asked) -> Text:
+def asked_text(asked: Asked) -> Text:
+    """Return what was asked for, as a person says it."""
     if asked.metric is None or asked.amount is None:
         return Text(f"regularization weight {asked.weight:g}" if asked.weight is not None else "-")
     unit = _UNITS.get(asked.metric, asked.metric)

@@ -400,3 +400,14 @@ def test_report_compares(ramda: Run, pruned: Path, tmp_path: Path) -> None:
     result = ramda("report", str(pruned), "--compare", str(other), "--json")
     both = {"first": build_report(REPORT), "second": build_report(smaller)}
     assert json.loads(result.stdout) == both
+
+
+def test_report_in_html(ramda: Run, pruned: Path) -> None:
+    result = ramda("report", str(pruned), "--format", "html")
+    assert result.stdout.startswith("<!doctype html>")
+    result = ramda("report", str(pruned), "--format", "html", "--compare", str(pruned))
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: two models are compared in the terminal, in markdown or in JSON, not in HTML\n"
+        "hint: leave out --compare, or choose --format markdown\n"
+    )

@@ -111,6 +111,7 @@ def test_every_file_is_there(finished: tuple[Path, str]) -> None:
         "metrics.jsonl",
         "model.onnx",
         "model.safetensors",
+        "report.html",
         "report.json",
     ]
     lines = (out / "metrics.jsonl").read_text().splitlines()

@@ -1,0 +1,83 @@
+"""The report of a run as one page that needs nothing else."""
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ramda_cli.report.curves import draw_curves
+from ramda_cli.report.document import GroupEntry, Report
+from ramda_cli.report.formatting import (
+    count,
+    difference,
+    duration,
+    percent,
+    share_of,
+    size_bytes,
+    text_of,
+)
+from ramda_cli.report.plain import parse_report
+from ramda_cli.report.terminal import asked_text
+
+
+def render_html(document: object) -> str:
+    """Return a report document as an HTML page, with styles and pictures inside.
+
+    Every text of the document is escaped, and the page forbids itself scripts and requests.
+
+    Raises:
+        FileFormatError: if `document` is not a report of this schema.
+    """
+    report = parse_report(document)
+    size, accuracy = report.size, report.accuracy
+    measured = (
+        ("pretrained, before training", accuracy.dense),
+        ("trained, before the removal", accuracy.before_removal),
+        ("after the removal", accuracy.after_removal),
+        ("reloaded from the file", accuracy.reloaded),
+        ("ONNX Runtime", accuracy.onnx),
+    )
+    return _template().render(
+        report=report,
+        macs_left=percent(share_of(size.pruned.macs, size.dense.macs)),
+        params_left=percent(share_of(size.pruned.params, size.dense.params)),
+        asked=asked_text(report.asked).plain,
+        accuracies=[(label, value) for label, value in measured if value is not None],
+        curves=_curves(report),
+        configuration=yaml.safe_dump(dict(report.reproducibility.config), sort_keys=False),
+    )
+
+
+def _template():  # type: ignore[no-untyped-def]
+    environment = Environment(
+        loader=PackageLoader("ramda_cli.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_visible,
+    )
+    environment.filters.update(
+        share=percent,
+        count=count,
+        bytes=size_bytes,
+        difference=difference,
+        duration=duration,
+        width=lambda group: round(100 * _share(group), 1),
+        kept=lambda group: percent(_share(group), 0),
+    )
+    return environment.get_template("report.html")
+
+
+def _visible(value: object) -> object:
+    """Show control characters of a text, but for the ends of lines; markup is what it is."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\n".join(text_of(line).plain for line in value.split("\n"))
+
+
+def _share(group: GroupEntry) -> float:
+    return min(1.0, max(0.0, share_of(group.kept, group.channels)))
+
+
+def _curves(report: Report) -> list[Markup]:
+    # Drawn from numbers and one name, by a library that escapes what it writes.
+    metric = text_of(report.accuracy.metric).plain
+    return [Markup(svg) for svg in draw_curves(report.training.history, metric)]

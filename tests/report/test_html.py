@@ -1,0 +1,144 @@
+"""The report as a page: complete, self-contained, and nothing of a file is markup."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from ramda_cli.report.document import EpochEntry
+from ramda_cli.report.html import render_html
+from ramda_cli.report.plain import build_report
+from tests.report.sample import REPORT
+
+HISTORY = tuple(
+    EpochEntry(
+        epoch=epoch,
+        loss=1 / (epoch + 1),
+        metric=0.5,
+        group_sparsity=0.1 * epoch,
+        macs_share=1.0,
+        certificate=1e-9,
+    )
+    for epoch in range(4)
+)
+TRAINED = replace(REPORT, training=replace(REPORT.training, history=HISTORY))
+HOSTILE = "</table><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7 * 7 }}\x1b[31m"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+class _Page(HTMLParser):
+    """Collects tags, attributes and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_everything_a_user_decides_from_is_there():
+    page = _Page(render_html(build_report(TRAINED)))
+    for expected in (
+        "50.0 % of the MACs",
+        "98.89 %",
+        "proof passed",
+        "validation batch",
+        "3.0e-16",
+        "layer1.0.conv1",
+        "28 %",
+        "ramda prune digits-resnet --data digits",
+        "ab" * 32,
+        "epochs: 10",
+        "the head was replaced: 1000 to 10 classes",
+        "aten.native_layer_norm mixes the channels it normalises",
+    ):
+        assert expected in page.text, expected
+    assert page.tags.count("svg") == 4
+
+
+def test_a_failed_proof_and_a_missed_target_stand_out():
+    failed = replace(
+        REPORT,
+        proof=replace(REPORT.proof, passed=False),
+        reached=replace(REPORT.reached, met=False),
+    )
+    text = _Page(render_html(build_report(failed))).text
+    assert "proof FAILED" in text
+    assert "the target was not met" in text
+
+
+def test_what_was_not_measured_has_no_curve():
+    assert "svg" not in _Page(render_html(build_report(REPORT))).tags
+
+
+def test_the_page_asks_for_nothing():
+    text = render_html(build_report(TRAINED))
+    page = _Page(text)
+    assert len(text) < 2_000_000
+    assert not {"script", "link", "iframe", "img", "object", "embed", "form"} & set(page.tags)
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
+    loading = [v for name, v in page.attributes if name in ("src", "href", "xlink:href")]
+    assert all(value.startswith("#") for value in loading)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert "url(http" not in text
+
+
+def test_names_are_no_markup():
+    hostile = replace(
+        TRAINED,
+        model=replace(REPORT.model, name=HOSTILE, weights=HOSTILE),
+        data=replace(REPORT.data, description=HOSTILE, fingerprint=HOSTILE),
+        accuracy=replace(REPORT.accuracy, metric=HOSTILE + "$x_{"),
+        groups=(replace(REPORT.groups[0], name=HOSTILE),),
+        fixed=(replace(REPORT.fixed[0], name=HOSTILE, reason=HOSTILE, operator=HOSTILE),),
+        files=(replace(REPORT.files[0], name=HOSTILE, sha256=HOSTILE),),
+        layout=HOSTILE,
+        notes=(HOSTILE,),
+        reproducibility=replace(
+            REPORT.reproducibility,
+            command=HOSTILE,
+            versions={HOSTILE: HOSTILE},
+            config={HOSTILE: HOSTILE},
+        ),
+    )
+    page = _Page(render_html(build_report(hostile)))
+    assert not {"script", "img"} & set(page.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert "alert(1)" in page.text
+    assert "{{ 7 * 7 }}" in page.text
+    assert "\x1b" not in page.text
+
+
+def test_the_same_report_gives_the_same_page():
+    assert render_html(build_report(TRAINED)) == render_html(build_report(TRAINED))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+@pytest.mark.parametrize("width", [1280, 500])
+def test_a_browser_has_nothing_to_say(width: int, tmp_path: Path):
+    page, picture = tmp_path / "report.html", tmp_path / "report.png"
+    page.write_text(render_html(build_report(TRAINED)), encoding="utf-8")
+    done = subprocess.run(
+        [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+            f"--window-size={width},1200", f"--screenshot={picture}", page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )  # fmt: skip
+    assert picture.stat().st_size > 10_000
+    assert ":CONSOLE" not in done.stderr
