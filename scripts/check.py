@@ -19,6 +19,10 @@ GATES = {
         "pytest",
         "-m",
         "not slow and not gpu and not network",
+        # Each worker computes with one thread; files stay whole, for the fixtures of a module.
+        "--numprocesses=auto",
+        "--maxprocesses=4",
+        "--dist=loadfile",
         "--cov",
         "--cov-report=term:skip-covered",
         "--cov-fail-under=90",

@@ -161,3 +161,10 @@ def test_a_message_is_one_line_whatever_it_holds(ramda: Run, pipeline: FakePipel
     result = ramda(*PRUNE)
     lines = result.stderr.splitlines()[-2:]
     assert lines == ["error: a b \\x1b[31m [bold]c" + "d" * 200, "hint: h i"]
+
+
+def test_the_package_can_be_run() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ramda_cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"ramda {__version__}\n"
