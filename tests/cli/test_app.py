@@ -75,7 +75,8 @@ def test_no_command_shows_the_help(ramda: Run) -> None:
         (("eval", "f"), "missing option '--data'", "ramda eval"),
         (
             ("report", "f", "--format", "pdf"),
-            "invalid value for '--format': 'pdf' is not one of 'terminal', 'json', 'markdown', 'html'",
+            "invalid value for '--format': 'pdf' is not one of"
+            " 'terminal', 'json', 'markdown', 'html'",
             "ramda report",
         ),
     ],
