@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from ramda_cli.cli import options
-from ramda_cli.cli.output import model_file, print_json, stdout_console
+from ramda_cli.cli.output import model_file, print_json, stdout_console, write_text
 from ramda_cli.config.targets import parse_count
-from ramda_cli.errors import ConfigError, GateError, OutputError
+from ramda_cli.errors import ConfigError, GateError
 from ramda_cli.file_header import read_header_report
 from ramda_cli.report.gate import Limits, Verdict, judge, junit
 from ramda_cli.report.plain import parse_report
@@ -70,7 +70,8 @@ def check(
     )
     verdicts = judge(parse_report(read_header_report(path)), limits)
     if junit_file is not None:
-        _write(junit_file, junit(verdicts, suite=f"ramda check {path.name}"))
+        suite = f"ramda check {path.name}"
+        write_text(junit_file, junit(verdicts, suite=suite), flag="--junit")
     if json:
         lines = [{"name": v.name, "passed": v.passed, "text": v.text} for v in verdicts]
         print_json({"passed": all(v.passed for v in verdicts), "checks": lines})
@@ -95,12 +96,3 @@ def _render(verdicts: tuple[Verdict, ...]) -> None:
     for each in verdicts:
         line = verdict(each.passed) + Text(f"  {each.name:{width}}  ", style="not bold")
         console.print(line + text_of(each.text, style="not bold"), soft_wrap=True)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}", hint="give another path with --junit"
-        ) from error

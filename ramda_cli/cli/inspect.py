@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from ramda_cli.cli import options
-from ramda_cli.cli.output import print_json, stdout_console, stdout_to_stderr
+from ramda_cli.cli.output import print_json, stdout_console, stdout_to_stderr, write_text
 from ramda_cli.cli.progress import progress
 from ramda_cli.config.loading import load_section
 from ramda_cli.config.schema import DataConfig, ModelConfig, StructureConfig
-from ramda_cli.errors import ConfigError, OutputError
+from ramda_cli.errors import ConfigError
 
 
 def inspect(
@@ -61,9 +61,4 @@ def _write_picture(found: object, path: Path) -> None:
     from ramda_cli.report.structure_picture import draw_html, draw_svg
 
     draw = draw_svg if path.suffix == ".svg" else draw_html
-    try:
-        path.write_text(draw(parse_inspection(found)), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}", hint="give another path with --graph"
-        ) from error
+    write_text(path, draw(parse_inspection(found)), flag="--graph")

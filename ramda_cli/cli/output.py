@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ramda_cli.errors import OutputError
+
 
 def stdout_console() -> Console:
     """Return the console for results."""
@@ -32,3 +34,17 @@ def stdout_to_stderr() -> contextlib.AbstractContextManager[object]:
 def model_file(path: Path) -> Path:
     """Return the model file of an output directory; any other path as it is."""
     return path / "model.safetensors" if path.is_dir() else path
+
+
+def write_text(path: Path, text: str, *, flag: str) -> None:
+    """Write the file that a flag names.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}", hint=f"give another path with {flag}"
+        ) from error

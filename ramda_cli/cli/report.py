@@ -20,7 +20,7 @@ Format = Literal["terminal", "json", "markdown", "html"]
 def report(
     file: options.PrunedFile,
     format: Annotated[
-        Literal["terminal", "json", "markdown", "html"],
+        Format,
         typer.Option("--format", help="How to show it."),
     ] = "terminal",
     compare: Annotated[

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ramda_cli.optimizers.fused.library import load
-from ramda_cli.optimizers.fused.operands import Operand, Settings, pointers
+from ramda_cli.optimizers.fused.operands import Operand, Settings, point_, pointers
 from ramda_cli.optimizers.fused.roots import TOLERANCE, Secular
 from ramda_cli.optimizers.fused.tiles import Limits, Tiles
 
@@ -19,7 +19,6 @@ _MAX_CELLS = 4608
 _SMALLEST_TILE, _LARGEST_TILE = 1 << 16, 1 << 20
 # So many for all threads, whatever their number: results must not depend on it.
 _TILES = 64
-_GRADIENT_TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
 
 def limits_for(entries: int) -> Limits:
@@ -57,11 +56,7 @@ class CpuKernels:
         """Say where the tensors of this step are, and with what settings."""
         if operands is not self._operands:
             self._operands, self._tensors = operands, pointers(operands)
-        self._tensors[:, 0] = [gradient.data_ptr() for gradient in gradients]
-        self._tensors[:, 4] = [each.iterate.data_ptr() for each in operands]
-        low = [each.parameter for each in operands]
-        self._tensors[:, 5] = [0 if x is None else x.data_ptr() for x in low]
-        self._tensors[:, 6] = [_GRADIENT_TYPES[gradient.dtype] for gradient in gradients]
+        point_(self._tensors, operands, gradients)
         values = [[float(value) for value in each] for each in settings]
         self._settings = np.array(values, dtype=np.float32)
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ramda_cli.optimizers.fused import triton_kernels
-from ramda_cli.optimizers.fused.operands import Operand, Settings, pointers
+from ramda_cli.optimizers.fused.operands import Operand, Settings, point_, pointers
 from ramda_cli.optimizers.fused.roots import TOLERANCE, Secular
 from ramda_cli.optimizers.fused.tiles import Form, Limits, Tiles
 
@@ -18,7 +18,6 @@ LIMITS = Limits(columns=128, rows=8, entries=1 << 14)
 _BLOCKS = {Form.COLUMNS: (8, LIMITS.columns), Form.ROWS: (LIMITS.rows, 128)}
 _FREE_BLOCK = 1024
 _CHANNEL_BLOCK = 128
-_GRADIENT_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 
 class Launchable(Protocol):
@@ -67,10 +66,7 @@ class CudaKernels:
     ) -> None:
         """Say where the tensors of this step are, and with what settings."""
         table = pointers(operands)
-        table[:, 0] = [gradient.data_ptr() for gradient in gradients]
-        table[:, 4] = [each.iterate.data_ptr() for each in operands]
-        table[:, 5] = [_address(each.parameter) for each in operands]
-        table[:, 6] = [_GRADIENT_TYPES[gradient.dtype] for gradient in gradients]
+        point_(table, operands, gradients)
         if not np.array_equal(table, self._table):
             self._table, self._tensors = table, self._send(torch.from_numpy(table))
         if any(isinstance(value, Tensor) for each in settings for value in each):
@@ -188,11 +184,3 @@ class CudaKernels:
         if torch.cuda.is_current_stream_capturing():
             self._kept.append(pinned)
         return pinned.to(self._device, non_blocking=True)
-
-
-def _address(parameter: Tensor | None) -> int:
-    """Return where a parameter of low precision is, negative for fp16; 0 where there is none."""
-    if parameter is None:
-        return 0
-    address = parameter.data_ptr()
-    return -address if parameter.dtype == torch.float16 else address

@@ -12,8 +12,6 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-# Where the cache cannot be written, libraries last as long as the process.
-_SCRATCH = tempfile.TemporaryDirectory(prefix="ramda-", ignore_cleanup_errors=True)
 SOURCE = Path(__file__).with_name("cpu.cpp")
 _FLAGS = (
     "-std=c++17",
@@ -88,9 +86,15 @@ def _directory() -> Path:
     try:
         kept.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
-        return Path(_SCRATCH.name)
+        return Path(_scratch().name)
     ours = not hasattr(os, "getuid") or kept.stat().st_uid == os.getuid()
-    return kept if ours and os.access(kept, os.W_OK) else Path(_SCRATCH.name)
+    return kept if ours and os.access(kept, os.W_OK) else Path(_scratch().name)
+
+
+@lru_cache(maxsize=1)
+def _scratch() -> "tempfile.TemporaryDirectory[str]":
+    """Return where libraries last as long as the process; not made before it is needed."""
+    return tempfile.TemporaryDirectory(prefix="ramda-", ignore_cleanup_errors=True)
 
 
 def _fingerprint(compiler: str) -> str:

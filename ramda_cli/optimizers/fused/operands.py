@@ -6,10 +6,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ramda_cli.optimizers.fused.roots import Secular
+
+_GRADIENT_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 
 class Settings(NamedTuple):
@@ -59,6 +62,24 @@ def pointers(operands: Sequence[Operand]) -> npt.NDArray[np.int64]:
         states = each.grad_sum, each.grad_sq_sum, each.anchor
         rows.append([0, *(x.data_ptr() for x in states), 0, 0, 0, each.settings])
     return np.array(rows, dtype=np.int64)
+
+
+def point_(
+    table: npt.NDArray[np.int64], operands: Sequence[Operand], gradients: Sequence[Tensor]
+) -> None:
+    """Fill in what may move from step to step: gradients, iterates and parameters."""
+    table[:, 0] = [gradient.data_ptr() for gradient in gradients]
+    table[:, 4] = [each.iterate.data_ptr() for each in operands]
+    table[:, 5] = [_address(each.parameter) for each in operands]
+    table[:, 6] = [_GRADIENT_TYPES[gradient.dtype] for gradient in gradients]
+
+
+def _address(parameter: Tensor | None) -> int:
+    """Return where a parameter of low precision is, negative for fp16; 0 where there is none."""
+    if parameter is None:
+        return 0
+    address = parameter.data_ptr()
+    return -address if parameter.dtype == torch.float16 else address
 
 
 class Kernels(Protocol):

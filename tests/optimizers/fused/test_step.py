@@ -315,7 +315,7 @@ def test_a_library_that_somebody_else_may_have_left_is_not_loaded(
     assert library._directory() == tmp_path / "ramda"
     assert (tmp_path / "ramda").stat().st_mode & 0o077 == 0
     monkeypatch.setattr("os.getuid", lambda: -1)
-    assert library._directory() == Path(library._SCRATCH.name)
+    assert library._directory() == Path(library._scratch().name)
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(
@@ -323,4 +323,4 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 ):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert library._directory() == Path(library._SCRATCH.name)
+    assert library._directory() == Path(library._scratch().name)

@@ -29,11 +29,8 @@ Named = dict[str, nn.Parameter]
 @pytest.fixture(autouse=True)
 def triton_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take Triton's kernels for whatever is on the device of these tests."""
-    usual = choice.kernels_for
 
     def kernels_for(moving, active) -> Kernels:  # type: ignore[no-untyped-def]
-        if not any(each.parameter.requires_grad for each in moving.values()):
-            return usual(moving, active)
         parts = dict(zip(active.members, active.parts, strict=True))
         members = [parts.get(name, each.current.numel()) for name, each in moving.items()]
         channels = active.sizes.numel()
