@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from ramda_cli.config.schema import (
     DataConfig,
+    Layout,
     Penalize,
     Precision,
     StructureConfig,
@@ -136,6 +137,26 @@ Floor = Annotated[
         "--floor",
         panel="What goes",
         help="Share of every width that is always kept.",
+    ),
+]
+RoundTo = Annotated[
+    int | None,
+    _setting(
+        StructureConfig,
+        "round_to",
+        "--round-to",
+        panel="What goes",
+        help="Keep widths at multiples of this, such as 8.",
+    ),
+]
+LayoutFlag = Annotated[
+    Layout | None,
+    _setting(
+        StructureConfig,
+        "layout",
+        "--layout",
+        panel="What goes",
+        help="uniform keeps layers that are alike as wide as each other.",
     ),
 ]
 Target = Annotated[

@@ -20,6 +20,7 @@ Device = Annotated[
 ]
 Penalize = Literal["consumers", "paper"]
 Precision = Literal["fp32", "bf16"]
+Layout = Literal["per-layer", "uniform"]
 TargetMetric = Literal["macs", "params", "channels"]
 
 
@@ -83,12 +84,16 @@ class StructureConfig(_Section):
         keep: glob patterns of dependency group names that are never removed.
         residual: whether widths that only RMSNorms normalise may shrink too.
         floor: share of every dimension that is kept whatever the target.
+        round_to: of which every width that shrinks stays a multiple; 8 is what tensor cores like.
+        layout: `uniform` keeps as many channels in each of a model's layers that are alike.
     """
 
     penalize: Penalize = "consumers"
     keep: Names = ()
     residual: bool = False
     floor: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    round_to: Annotated[int, Field(ge=1, le=1024)] = 1
+    layout: Layout = "per-layer"
 
 
 class TrainingConfig(_Section):

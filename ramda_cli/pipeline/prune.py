@@ -22,8 +22,15 @@ from ramda_cli.pipeline.proving import prove
 from ramda_cli.pipeline.summary import Outcome, summarize
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.regularizers import GroupLasso
-from ramda_cli.structure import Structure, discover, identify, input_channel_structure
+from ramda_cli.structure import (
+    Structure,
+    Support,
+    discover,
+    identify,
+    input_channel_structure,
+)
 from ramda_cli.structure.cost import CostModel
+from ramda_cli.structure.widths import Widths, hold_back, plan_widths
 from ramda_cli.surgery import remove
 from ramda_cli.training import Budget, plan_budget
 
@@ -54,7 +61,12 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         residual=config.structure.residual,
     )
     cost = CostModel(structure)
-    budget = _budget(config, structure, cost)
+    widths = plan_widths(
+        structure.groups,
+        round_to=config.structure.round_to,
+        uniform=config.structure.layout == "uniform",
+    )
+    budget = _budget(config, structure, cost, widths)
     penalized = _penalties(config, structure, loaded)
     observer.stage("discover", f"{len(structure.groups)} groups, {cost.size().channels:,} channels")
 
@@ -68,7 +80,9 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         model = loaded.module.to("cpu").to(memory_format=torch.contiguous_format).eval()
 
         observer.stage("remove", "zero channels")
-        support = identify(model, structure)
+        found = identify(model, structure)
+        support = hold_back(found, structure.groups, widths)
+        notes = (*notes, *_held_for_widths(found, support, cost))
         size = cost.size(cost.kept(support.removable))
         if budget is not None and size.of(budget.metric) > budget.count:
             raise TargetError(
@@ -109,7 +123,9 @@ def _load(config: RunConfig) -> tuple[LoadedModel, DataBundle, bool]:
     return fitted, data, fitted is not loaded
 
 
-def _budget(config: RunConfig, structure: Structure, cost: CostModel) -> Budget | None:
+def _budget(
+    config: RunConfig, structure: Structure, cost: CostModel, widths: Widths
+) -> Budget | None:
     if not structure.groups:
         raise StructureError(
             f"nothing in {config.model.name} can be removed",
@@ -122,7 +138,20 @@ def _budget(config: RunConfig, structure: Structure, cost: CostModel) -> Budget 
             "a target needs the coupled groups of --penalize consumers",
             hint="the paper's single-tensor groups go with --weight",
         )
-    return plan_budget(cost, config.target, floor=config.structure.floor)
+    return plan_budget(cost, config.target, floor=config.structure.floor, widths=widths)
+
+
+def _held_for_widths(found: Support, support: Support, cost: CostModel) -> tuple[str, ...]:
+    """Tell what the allowed widths cost where they kept channels that are zero."""
+    kept, free = cost.kept(support.removable), cost.kept(found.removable)
+    channels = round(float((kept - free).sum()))
+    if channels == 0:
+        return ()
+    share = (cost.macs(kept) - cost.macs(free)) / max(1, cost.macs(cost.channels))
+    return (
+        f"{channels:,} zero channels stay for the sake of the widths: {100 * share:.1f} % of the"
+        " dense MACs",
+    )
 
 
 def _penalties(config: RunConfig, structure: Structure, loaded: LoadedModel) -> list[Penalty]:

@@ -99,9 +99,14 @@ def _layout(files: WrittenFiles) -> str:
 
 
 def _asked(config: RunConfig) -> Asked:
-    if config.target is None:
-        return Asked(weight=config.training.weight)
-    return Asked(metric=config.target.metric, amount=config.target.amount)
+    target, structure = config.target, config.structure
+    return Asked(
+        metric=None if target is None else target.metric,
+        amount=None if target is None else target.amount,
+        weight=config.training.weight,
+        round_to=structure.round_to,
+        layout=structure.layout,
+    )
 
 
 def _reached(outcome: Outcome) -> Reached:

@@ -33,11 +33,20 @@ class DataEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What the user asked for: a metric and its amount, or a regularization weight."""
+    """What the user asked for: a metric and its amount, or a regularization weight.
+
+    Attributes:
+        metric, amount: what is counted, and how much of it is to be left.
+        weight: of the regularizer.
+        round_to: of which widths that shrank are multiples.
+        layout: `uniform` where layers that are alike are as wide as each other.
+    """
 
     metric: str | None = None
     amount: float | None = None
     weight: float | None = None
+    round_to: int = 1
+    layout: str = "per-layer"
 
 
 @dataclass(frozen=True, kw_only=True)

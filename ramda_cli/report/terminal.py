@@ -91,11 +91,17 @@ def _summary(report: Report) -> list[tuple[str, Text]]:
 
 def asked_text(asked: Asked) -> Text:
     """Return what was asked for, as a person says it."""
-    if asked.metric is None or asked.amount is None:
-        return Text(f"regularization weight {asked.weight:g}" if asked.weight is not None else "-")
-    unit = _UNITS.get(asked.metric, asked.metric)
-    amount = percent(asked.amount) + " of the" if asked.amount <= 1 else count(asked.amount)
-    return text_of(f"{amount} {unit}")
+    if asked.metric is not None and asked.amount is not None:
+        unit = _UNITS.get(asked.metric, asked.metric)
+        amount = percent(asked.amount) + " of the" if asked.amount <= 1 else count(asked.amount)
+        said = f"{amount} {unit}"
+    else:
+        said = f"regularization weight {asked.weight:g}" if asked.weight is not None else "-"
+    if asked.round_to > 1:
+        said += f", widths in multiples of {asked.round_to}"
+    if asked.layout == "uniform":
+        said += ", the same ones in layers that are alike"
+    return text_of(said)
 
 
 def _reached(reached: Reached) -> Text:

@@ -1,8 +1,8 @@
 """Which channels to zero so that what is left costs what was asked.
 
-Channels are taken in ascending order of a score until the cost of the rest is down to the budget.
-The cost of a set is not a sum over its channels (a convolution costs the product of what it reads
-and writes), so it is computed for the set.
+Channels are taken in ascending order of a score, in blocks where widths are not free, until the
+cost of the rest is down to the budget. The cost of a set is not a sum over its channels (a
+convolution costs the product of what it reads and writes), so it is computed for the set.
 """
 
 import math
@@ -11,10 +11,13 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ramda_cli.config.schema import TargetConfig
 from ramda_cli.errors import TargetError
 from ramda_cli.structure.cost import CostModel, Counts
+from ramda_cli.structure.widths import Widths, free_widths
+from ramda_cli.training.blocks import Blocks
 
 Scores = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -31,8 +34,9 @@ class Budget:
         metric: `macs`, `params` or `channels`.
         dense: the cost with all channels.
         count: the cost asked for.
-        floor: channels of each group that always stay, at least 1.
+        floor: channels of each group that always stay, at least 1; an allowed width.
         cost: the model's cost as a function of kept channels.
+        widths: which are allowed.
     """
 
     metric: str
@@ -40,6 +44,7 @@ class Budget:
     count: int
     floor: npt.NDArray[np.int64]
     cost: CostModel
+    widths: Widths
 
     @cached_property
     def saving(self) -> Scores:
@@ -73,50 +78,55 @@ class Budget:
             exact: look beyond the order for the last channels, so that the rest costs hardly
                 less than `count` even where one channel is a large step.
         """
-        order = self._removable_order(scores)
-        low, high = 0, order.size
+        blocks = self._removable_blocks(scores)
+        low, high = 0, len(blocks)
         while low < high:
             middle = (low + high) // 2
-            if self.of(self._mask(order[:middle])) <= count:
+            if self.of(self._mask(blocks[:middle])) <= count:
                 high = middle
             else:
                 low = middle + 1
-        chosen = self._mask(order[:low])
+        chosen = self._mask(blocks[:low])
         if not exact or low == 0 or self.of(chosen) >= (1 - _CLOSE) * count:
             return chosen
-        return self._fill(self._mask(order[: low - 1]), order[low - 1 :], count)
+        return self._fill(self._mask(blocks[: low - 1]), blocks[low - 1 :], count)
 
-    def _fill(self, zero: Mask, candidates: npt.NDArray[np.int64], count: int) -> Mask:
-        """Add channels in order, passing over those that would undershoot, until close enough."""
+    def _fill(self, zero: Mask, candidates: list[npt.NDArray[np.int64]], count: int) -> Mask:
+        """Add blocks in order, passing over those that would undershoot, until close enough."""
         best: Mask | None = None
-        for channel in candidates:
+        passed_over: set[int] = set()
+        for block in candidates:
+            family = int(self.widths.family[self.group_of_channel[block[0]]])
+            if family in passed_over:
+                continue  # blocks of a family go in their order
             trial = zero.copy()
-            trial[channel] = True
+            trial[block] = True
             cost = self.of(trial)
             if cost > count:
                 zero = trial
                 continue
+            passed_over.add(family)
             if best is None or cost > self.of(best):
                 best = trial
             if cost >= (1 - _CLOSE) * count:
                 return trial
         return zero if best is None else best
 
-    def _removable_order(self, scores: Scores) -> npt.NDArray[np.int64]:
-        """Return removable channels by ascending score; the best of each group stay."""
-        order = np.argsort(scores, kind="stable")
-        groups = self.group_of_channel[order]
-        limit = self.cost.channels.astype(np.int64) - self.floor
-        by_group = np.argsort(groups, kind="stable")
-        rank = np.empty(order.size, dtype=np.int64)
-        sizes = self.cost.channels.astype(np.int64)
-        starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
-        rank[by_group] = np.arange(order.size) - starts
-        return order[(rank < limit[groups]) & np.isfinite(scores[order])]
+    def _removable_blocks(self, scores: Scores) -> list[npt.NDArray[np.int64]]:
+        """Return blocks of channels by ascending score; the best of each group stay."""
+        blocks = Blocks(self.widths, torch.device("cpu"))
+        ranked = torch.from_numpy(scores)
+        worth, number = (found.numpy() for found in blocks(ranked))
+        limit = (self.widths.channels - self.floor)[self.group_of_channel]
+        moves = (blocks.rank(ranked).numpy() < limit) & np.isfinite(worth)
+        order = np.lexsort((number, worth))
+        order = order[moves[order]]
+        return np.split(order, np.flatnonzero(np.diff(number[order])) + 1) if order.size else []
 
-    def _mask(self, channels: npt.NDArray[np.int64]) -> Mask:
+    def _mask(self, blocks: list[npt.NDArray[np.int64]]) -> Mask:
         mask = np.zeros(int(self.cost.channels.sum()), dtype=bool)
-        mask[channels] = True
+        if blocks:
+            mask[np.concatenate(blocks)] = True
         return mask
 
     def _kept(self, zero: Mask) -> Counts:
@@ -124,16 +134,25 @@ class Budget:
         return self.cost.channels - gone
 
 
-def plan_budget(cost: CostModel, target: TargetConfig, *, floor: float) -> Budget:
+def plan_budget(
+    cost: CostModel, target: TargetConfig, *, floor: float, widths: Widths | None = None
+) -> Budget:
     """Turn a target into a budget.
+
+    Args:
+        cost: the model's.
+        target: what is counted, and how much of it.
+        floor: share of each group that stays.
+        widths: which are allowed; every one when not given.
 
     Raises:
         TargetError: the target is not below the dense cost, or cannot be reached.
     """
     dense = cost.measure(target.metric, cost.channels)
     count = math.floor(target.amount * dense) if target.amount <= 1 else round(target.amount)
-    least = np.maximum(np.ceil(floor * cost.channels), 1).astype(np.int64)
-    budget = Budget(target.metric, dense, count, least, cost)
+    widths = free_widths(cost.channels.tolist()) if widths is None else widths
+    least = widths.at_least(np.ceil(floor * cost.channels).astype(np.int64))
+    budget = Budget(target.metric, dense, count, least, cost, widths)
     reachable = cost.measure(target.metric, least.astype(np.float64))
     amount = f"{target.amount:g}" if target.amount <= 1 else f"{count:,}"
     asked = f"{target.metric}={amount}"
@@ -147,6 +166,7 @@ def plan_budget(cost: CostModel, target: TargetConfig, *, floor: float) -> Budge
         raise TargetError(
             f"target {asked} cannot be reached: with every removable channel gone down to the "
             f"floor, {reachable:,} of {dense:,} {target.metric} are left",
-            hint=f"ask for --target {target.metric}={share:g} or more, or lower --floor",
+            hint=f"ask for --target {target.metric}={share:g} or more, or lower --floor"
+            + ("" if widths.free else " or --round-to"),
         )
     return budget

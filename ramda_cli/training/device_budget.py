@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ramda_cli.training.blocks import Blocks
 from ramda_cli.training.budget import Budget
 
 # Prefixes whose cost is computed at once. Each round of the search leaves one of so many parts.
@@ -32,6 +33,7 @@ class DeviceBudget:
         self._group = torch.from_numpy(budget.group_of_channel).to(device)
         limit = budget.cost.channels.astype("int64") - budget.floor
         self._limit = torch.from_numpy(limit).to(device)
+        self._blocks = None if budget.widths.free else Blocks(budget.widths, device)
         self.saving = torch.from_numpy(budget.saving).to(device)
 
     def choose(
@@ -39,13 +41,16 @@ class DeviceBudget:
     ) -> Bool[Tensor, " channels"]:
         """Return the channels to zero: lowest scores first, until the rest costs `count` or less.
 
+        Where widths are not free, channels have the scores of their blocks, but the last block may
+        go in part.
+
         Args:
             scores: of every channel; infinite ones stay.
             count: the cost to come down to.
         """
-        order = scores.argsort(stable=True)
+        worth, order = self._sorted(scores)
         groups = self._group[order]
-        removable = (self._rank(groups) < self._limit[groups]) & torch.isfinite(scores[order])
+        removable = (self._rank(groups) < self._limit[groups]) & torch.isfinite(worth)
         place = removable.cumsum(0)  # counted from 1
         low = torch.zeros((), dtype=torch.int64, device=scores.device)
         width = len(order) + 1
@@ -60,6 +65,17 @@ class DeviceBudget:
         zero = torch.zeros_like(removable)
         zero[order] = removable & (place <= low)
         return zero
+
+    def _sorted(
+        self, scores: Float[Tensor, " channels"]
+    ) -> tuple[Float[Tensor, " channels"], Int[Tensor, " channels"]]:
+        """Return ascending scores, those of the blocks where there are some, and whose they are."""
+        if self._blocks is None:
+            return scores.sort(stable=True)
+        worth, number = self._blocks(scores)
+        in_blocks = number.argsort(stable=True)
+        ascending, order = worth[in_blocks].sort(stable=True)
+        return ascending, in_blocks[order]
 
     def _rank(self, groups: Int[Tensor, " channels"]) -> Int[Tensor, " channels"]:
         """Return how many of the same group come before."""

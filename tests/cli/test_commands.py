@@ -19,7 +19,7 @@ EVERY_FLAG = """
 prune m --weights w.safetensors --no-pretrained --data d --data-dir dd --train-split a
 --val-split b --input-key x --target-key y --batch-size 8 --workers 0 --image-size 32 --limit 100
 --target params=10M --penalize paper --keep layer1* --keep fc --residual --floor 0.2 --epochs 9
---lr 0.5
+--round-to 8 --layout uniform --lr 0.5
 --momentum 0.3 --precision bf16 --device cuda:1 --seed 4 --milestones 3,6 -o o --overwrite
 --no-onnx --set training.eps=1e-7
 """
@@ -37,7 +37,14 @@ FROM_FLAGS = {
         "image_size": 32,
         "limit": 100,
     },
-    "structure": {"penalize": "paper", "keep": ["layer1*", "fc"], "residual": True, "floor": 0.2},
+    "structure": {
+        "penalize": "paper",
+        "keep": ["layer1*", "fc"],
+        "residual": True,
+        "floor": 0.2,
+        "round_to": 8,
+        "layout": "uniform",
+    },
     "training": {
         "epochs": 9,
         "lr": 0.5,

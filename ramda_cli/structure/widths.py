@@ -1,0 +1,101 @@
+"""Which widths a model may have: multiples that hardware likes, the same ones in every layer.
+
+Channels of a group then go in blocks. A group of n channels whose counts must be multiples of m
+loses n mod m channels first (m where that is 0), then m at a time. In a family of groups whose
+widths must agree, the blocks of the same number go together.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ramda_cli.structure.groups import DependencyGroup
+from ramda_cli.structure.support import Support
+
+Counts = npt.NDArray[np.int64]
+
+_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
+
+
+@dataclass(frozen=True, eq=False)
+class Widths:
+    """The widths that groups may have.
+
+    Attributes:
+        channels: of each group.
+        multiple: of which each kept count must be, unless all channels are kept.
+        family: number of the family of each group, from 0; groups of a family have the same
+            channels and multiple, and keep the same count.
+    """
+
+    channels: Counts
+    multiple: Counts
+    family: Counts
+
+    @property
+    def free(self) -> bool:
+        """Whether every width is allowed."""
+        return bool((self.multiple == 1).all()) and np.unique(self.family).size == self.family.size
+
+    @property
+    def first(self) -> Counts:
+        """Return how many channels of each group the first block has."""
+        remainder = self.channels % self.multiple
+        return np.where(remainder == 0, self.multiple, remainder)
+
+    def at_least(self, kept: Counts) -> Counts:
+        """Return the smallest allowed counts that are not below these, never 0."""
+        wanted = np.zeros(self.family.max(initial=-1) + 1, dtype=np.int64)
+        np.maximum.at(wanted, self.family, np.maximum(kept, 1))
+        rounded = -(-wanted[self.family] // self.multiple) * self.multiple
+        return np.minimum(rounded, self.channels)
+
+
+def free_widths(channels: Sequence[int]) -> Widths:
+    """Return widths of which every one is allowed."""
+    counts = np.array(channels, dtype=np.int64)
+    return Widths(counts, np.ones_like(counts), np.arange(counts.size, dtype=np.int64))
+
+
+def plan_widths(groups: Sequence[DependencyGroup], *, round_to: int, uniform: bool) -> Widths:
+    """Return the widths that groups may have.
+
+    Args:
+        groups: of a structure.
+        round_to: of which every tensor dimension that a group has a part in must keep a multiple;
+            a head of 64 is one already.
+        uniform: whether layers that are alike must stay alike: groups of as many channels whose
+            names differ in numbers alone, such as `blocks.0.mlp.fc1` and `blocks.1.mlp.fc1`.
+    """
+    channels = np.array([group.channels for group in groups], dtype=np.int64)
+    multiple = np.array([_multiple(group, round_to) for group in groups], dtype=np.int64)
+    if not uniform:
+        return Widths(channels, multiple, np.arange(channels.size, dtype=np.int64))
+    alike = zip((_NUMBER.sub("*", g.name) for g in groups), channels, multiple, strict=True)
+    kinds = [(name, int(count), int(each)) for name, count, each in alike]
+    number = {kind: i for i, kind in enumerate(dict.fromkeys(kinds))}
+    return Widths(channels, multiple, np.array([number[kind] for kind in kinds], dtype=np.int64))
+
+
+def hold_back(support: Support, groups: Sequence[DependencyGroup], widths: Widths) -> Support:
+    """Keep zero channels where without them a width is not allowed."""
+    gone = np.array([len(support.removable.get(g.name, ())) for g in groups], dtype=np.int64)
+    kept = widths.at_least(widths.channels - gone)
+    removable, held = {}, dict(support.held)
+    for group, count in zip(groups, kept.tolist(), strict=True):
+        zero = support.removable.get(group.name, [])
+        cut = group.channels - count
+        if cut:
+            removable[group.name] = zero[:cut]
+        if cut < len(zero):
+            held[group.name] = sorted([*held.get(group.name, ()), *zero[cut:]])
+    return Support(removable, held)
+
+
+def _multiple(group: DependencyGroup, round_to: int) -> int:
+    blocks = {part.block for part in group.coupled}
+    return math.lcm(*(round_to // math.gcd(round_to, block) for block in blocks))
