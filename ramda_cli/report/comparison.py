@@ -1,15 +1,16 @@
 """Two reports side by side."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.text import Text
 
 from ramda_cli.report.document import GroupEntry, Report
-from ramda_cli.report.formatting import count, percent, share_of, size_bytes, text_of
+from ramda_cli.report.formatting import count, percent, share_of, text_of
 from ramda_cli.report.markdown import escaped, table
 from ramda_cli.report.plain import parse_report
+from ramda_cli.report.rows import paired_sizes
 from ramda_cli.report.tables import titled_table
 
 
@@ -72,15 +73,8 @@ def _cells(line: Line) -> tuple[str, str, str, str]:
 
 def _figures(one: Report, other: Report) -> Iterator[Line]:
     yield Line("model", one.model.name, other.model.name)
-    sizes: list[tuple[str, str, Callable[[float], str]]] = [
-        ("MACs", "macs", count),
-        ("parameters", "params", count),
-        ("channels", "channels", count),
-        ("safetensors", "bytes", size_bytes),
-    ]
-    for label, name, shown in sizes:
-        a, b = getattr(one.size.pruned, name), getattr(other.size.pruned, name)
-        yield Line(label, shown(a), shown(b), percent(share_of(b, a)))
+    for row in paired_sizes(one.size.pruned, other.size.pruned):
+        yield Line(row.label, row.first, row.second, row.left)
     macs = [share_of(r.size.pruned.macs, r.size.dense.macs) for r in (one, other)]
     yield Line("MACs, of dense", percent(macs[0]), percent(macs[1]))
     a, b = one.accuracy.after_removal, other.accuracy.after_removal

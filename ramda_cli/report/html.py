@@ -16,6 +16,7 @@ from ramda_cli.report.formatting import (
     text_of,
 )
 from ramda_cli.report.plain import parse_report
+from ramda_cli.report.rows import accuracy_rows, size_rows
 from ramda_cli.report.terminal import asked_text
 
 
@@ -28,20 +29,14 @@ def render_html(document: object) -> str:
         FileFormatError: if `document` is not a report of this schema.
     """
     report = parse_report(document)
-    size, accuracy = report.size, report.accuracy
-    measured = (
-        ("pretrained, before training", accuracy.dense),
-        ("trained, before the removal", accuracy.before_removal),
-        ("after the removal", accuracy.after_removal),
-        ("reloaded from the file", accuracy.reloaded),
-        ("ONNX Runtime", accuracy.onnx),
-    )
+    size = report.size
     return _template().render(
         report=report,
         macs_left=percent(share_of(size.pruned.macs, size.dense.macs)),
         params_left=percent(share_of(size.pruned.params, size.dense.params)),
         asked=asked_text(report.asked).plain,
-        accuracies=[(label, value) for label, value in measured if value is not None],
+        sizes=size_rows(size),
+        accuracies=accuracy_rows(report.accuracy),
         curves=_curves(report),
         configuration=yaml.safe_dump(dict(report.reproducibility.config), sort_keys=False),
     )

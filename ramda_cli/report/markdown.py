@@ -11,10 +11,10 @@ from ramda_cli.report.formatting import (
     duration,
     percent,
     share_of,
-    size_bytes,
     text_of,
 )
 from ramda_cli.report.plain import parse_report
+from ramda_cli.report.rows import accuracy_rows, size_rows
 
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]()#+!|~<>&@-])")
 
@@ -66,30 +66,13 @@ def _headline(report: Report) -> str:
 
 
 def _sizes(report: Report) -> str:
-    dense, pruned = report.size.dense, report.size.pruned
-    rows = [
-        (label, shown(one), shown(other), percent(share_of(other, one)))
-        for label, one, other, shown in (
-            ("MACs", dense.macs, pruned.macs, count),
-            ("parameters", dense.params, pruned.params, count),
-            ("channels", dense.channels, pruned.channels, count),
-            ("safetensors", dense.bytes, pruned.bytes, size_bytes),
-        )
-    ]
+    rows = [(row.label, row.first, row.second, row.left) for row in size_rows(report.size)]
     return table(("size", "dense", "pruned", "left"), rows)
 
 
 def _accuracy(report: Report) -> str:
     accuracy = report.accuracy
-    rows = (
-        ("pretrained, before training", accuracy.dense),
-        ("trained, before the removal", accuracy.before_removal),
-        ("after the removal", accuracy.after_removal),
-        ("reloaded from the file", accuracy.reloaded),
-        ("ONNX Runtime", accuracy.onnx),
-    )
-    measured = [(label, percent(value, 2)) for label, value in rows if value is not None]
-    return table((escaped(accuracy.metric), ""), measured)
+    return table((escaped(accuracy.metric), ""), accuracy_rows(accuracy))
 
 
 def _proof(report: Report) -> str:

@@ -26,6 +26,7 @@ from ramda_cli.report.formatting import (
     size_bytes,
     text_of,
 )
+from ramda_cli.report.rows import accuracy_rows, size_rows
 
 _MAX_GROUPS: Final = 40
 _MAX_NAMES: Final = 3
@@ -45,29 +46,16 @@ def facts(rows: Iterable[tuple[str, RenderableType]]) -> Table:
 def sizes_table(size: Sizes) -> Table:
     """Return the sizes before and after the removal."""
     table = titled_table("size", ("dense", "pruned", "left"), right=(1, 2, 3))
-    for label, name in (("MACs", "macs"), ("parameters", "params"), ("channels", "channels")):
-        dense, pruned = getattr(size.dense, name), getattr(size.pruned, name)
-        left = percent(share_of(pruned, dense))
-        table.add_row(label, count(dense), count(pruned), left)
-    dense, pruned = size.dense.bytes, size.pruned.bytes
-    left = percent(share_of(pruned, dense))
-    table.add_row("safetensors", size_bytes(dense), size_bytes(pruned), left)
+    for row in size_rows(size):
+        table.add_row(row.label, row.first, row.second, row.left)
     return table
 
 
 def accuracy_table(accuracy: Accuracy) -> Table:
     """Return the metric along the run; what was not measured has no row."""
     table = titled_table(text_of(accuracy.metric).plain, ("",), right=(1,))
-    rows = (
-        ("pretrained, before training", accuracy.dense),
-        ("trained, before the removal", accuracy.before_removal),
-        ("after the removal", accuracy.after_removal),
-        ("reloaded from the file", accuracy.reloaded),
-        ("ONNX Runtime", accuracy.onnx),
-    )
-    for label, value in rows:
-        if value is not None:
-            table.add_row(label, percent(value, digits=2))
+    for label, value in accuracy_rows(accuracy):
+        table.add_row(label, value)
     return table
 
 
