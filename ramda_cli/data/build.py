@@ -51,6 +51,7 @@ def build_data(config: DataConfig, preprocessing: Preprocessing, *, seed: int) -
         ),
         fingerprint=data.fingerprint,
         notes=data.notes,
+        hub_id=data.hub_id,
     )
 
 

@@ -37,6 +37,7 @@ class DataBundle:
         description: one line for the report: name, splits, sizes.
         fingerprint: hexadecimal digest that changes when the data does.
         notes: what building found worth telling, in sentences for the user.
+        hub_id: of a data set from the Hugging Face hub.
     """
 
     train: ShuffledBatches
@@ -47,3 +48,4 @@ class DataBundle:
     description: str
     fingerprint: str
     notes: tuple[str, ...] = ()
+    hub_id: str | None = None

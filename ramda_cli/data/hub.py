@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -43,7 +44,7 @@ def hub_dataset(name: str, config: DataConfig) -> ImageData:
             f"cannot load the data set {name!r}: {(str(error).splitlines() or [''])[0]}",
             hint="download the subset you need and pass its directory",
         ) from error
-    return from_splits(splits, config, name=name)
+    return replace(from_splits(splits, config, name=name), hub_id=name)
 
 
 def imagenet(config: DataConfig) -> ImageData:

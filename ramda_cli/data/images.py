@@ -59,6 +59,7 @@ class ImageData:
         name: of the source, for the report.
         fingerprint: hexadecimal digest that changes when the data does.
         notes: what was found worth telling.
+        hub_id: of a data set from the Hugging Face hub.
     """
 
     train: Images
@@ -67,6 +68,7 @@ class ImageData:
     name: str
     fingerprint: str
     notes: tuple[str, ...] = ()
+    hub_id: str | None = None
 
 
 def with_validation(data: ImageData) -> ImageData:

@@ -55,6 +55,7 @@ class LoadedModel:
         preprocessing: what its images must look like.
         num_classes: outputs of its classifier.
         notes: what loading changed, in sentences for the user.
+        license: of the weights it starts from, as the hub abbreviates it, where it is known.
     """
 
     module: nn.Module
@@ -63,3 +64,4 @@ class LoadedModel:
     preprocessing: Preprocessing
     num_classes: int
     notes: tuple[str, ...] = ()
+    license: str | None = None

@@ -55,13 +55,14 @@ def load_packaged(config: ModelConfig, *, image_size: int | None, seed: int) -> 
     packaged = PACKAGED[config.name]
     with seeded(seed):
         module = packaged.factory(num_classes=packaged.num_classes)
-    origin = "random initialization"
+    origin, terms = "random initialization", None
     if config.weights is not None:
         load_weights_(module, config.weights, model=config.name)
         origin = str(config.weights)
     elif config.pretrained:
         load_weights_(module, pretrained_file(config.name), model=config.name)
         origin = f"{packaged.weights} in ramda-cli, trained on {packaged.data}"
+        terms = "apache-2.0"
     preprocessing = packaged.preprocessing
     if image_size is not None:
         channels = preprocessing.input_size[0]
@@ -74,4 +75,5 @@ def load_packaged(config: ModelConfig, *, image_size: int | None, seed: int) -> 
         ),
         preprocessing=preprocessing,
         num_classes=packaged.num_classes,
+        license=terms,
     )

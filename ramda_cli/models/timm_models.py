@@ -46,6 +46,7 @@ def load_timm(config: ModelConfig, *, image_size: int | None, seed: int) -> Load
         preprocessing=preprocessing,
         num_classes=arguments["num_classes"],
         notes=_notes(found, arguments),
+        license=str(found.cfg.license) if weights is not None and found.cfg.license else None,
     )
 
 

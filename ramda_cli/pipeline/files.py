@@ -18,6 +18,7 @@ from ramda_cli.pipeline.proving import Proven, proof_batches, require
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.report.document import FileEntry, Report
 from ramda_cli.report.html import render_html
+from ramda_cli.report.model_card import render_card
 from ramda_cli.report.plain import build_report
 from ramda_cli.structure.export import split_inputs
 from ramda_cli.surgery import RemovalPlan
@@ -75,6 +76,7 @@ class WrittenFiles:
         document = build_report(summarize(self.workspace.files()))
         self.workspace.write_text("report.json", json.dumps(document, indent=2) + "\n")
         self.workspace.write_text("report.html", render_html(document))
+        self.workspace.write_text("README.md", render_card(document, self.details))
         return document
 
 

@@ -20,7 +20,7 @@ from ramda_cli.report.document import FileEntry
 INCOMPLETE = "INCOMPLETE"
 _RESULTS = ("model.safetensors", "model.onnx", "model.onnx.data")
 _REPORT = "report.json"
-_FILES = (*_RESULTS, _REPORT, "report.html", "metrics.jsonl", "config.yaml")
+_FILES = (*_RESULTS, _REPORT, "report.html", "README.md", "metrics.jsonl", "config.yaml")
 _CHECKPOINTS = "checkpoints"
 
 

@@ -13,22 +13,35 @@ SCHEMA: Final = 1
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """Which model; `kind` is timm, file or package, `weights` where they came from."""
+    """Which model.
+
+    Attributes:
+        kind: `timm`, `file` or `package`.
+        weights: where they came from.
+        license: of these weights, as the hub abbreviates it; null where it is not known.
+    """
 
     name: str
     kind: str
     weights: str
     classes: int
+    license: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataEntry:
-    """Which data; the fingerprint changes when the data does."""
+    """Which data.
+
+    Attributes:
+        fingerprint: changes when the data does.
+        hub_id: of a data set from the Hugging Face hub.
+    """
 
     description: str
     fingerprint: str
     train_size: int
     val_size: int
+    hub_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,9 +30,9 @@ def render_markdown(document: object) -> str:
     report = parse_report(document)
     blocks = [
         _headline(report),
-        _sizes(report),
-        _accuracy(report),
-        _proof(report),
+        size_table(report),
+        accuracy_table(report),
+        proof_table(report),
         _details(f"channels kept in {len(report.groups)} groups", _groups(report.groups)),
         _details("how it was made", _origin(report)),
     ]
@@ -65,29 +65,32 @@ def _headline(report: Report) -> str:
     )
 
 
-def _sizes(report: Report) -> str:
+def size_table(report: Report) -> str:
+    """Return the sizes before and after the removal."""
     rows = [(row.label, row.first, row.second, row.left) for row in size_rows(report.size)]
     return table(("size", "dense", "pruned", "left"), rows)
 
 
-def _accuracy(report: Report) -> str:
+def accuracy_table(report: Report) -> str:
+    """Return the metric along the run."""
     accuracy = report.accuracy
     return table((escaped(accuracy.metric), ""), accuracy_rows(accuracy))
 
 
-def _proof(report: Report) -> str:
+def proof_table(report: Report) -> str:
+    """Return every comparison with its largest difference and its tolerance."""
     rows = [
         (
             escaped(check.name.rstrip(",")),
             escaped(check.dtype),
             count(check.inputs),
-            difference(check.relative_difference),
+            difference(check.max_abs_difference),
             difference(check.tolerance),
             "passed" if check.passed else "**FAILED**",
         )
         for check in report.proof.checks
     ]
-    header = ("proof", "dtype", "inputs", "relative difference", "tolerance", "")
+    header = ("proof", "dtype", "inputs", "largest difference", "tolerance", "")
     return table(header, rows, right=2)
 
 

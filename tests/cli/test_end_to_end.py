@@ -1,5 +1,6 @@
 """Whole commands on real data: the digits, and small models."""
 
+import contextlib
 import errno
 import importlib
 import json
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import Result
@@ -106,6 +108,7 @@ def test_every_file_is_there(finished: tuple[Path, str]) -> None:
     out, _ = finished
     names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     assert names == [
+        "README.md",
         "checkpoints/last.safetensors",
         "config.yaml",
         "metrics.jsonl",
@@ -116,6 +119,19 @@ def test_every_file_is_there(finished: tuple[Path, str]) -> None:
     ]
     lines = (out / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2]
+
+
+def test_the_card_is_one_that_the_hub_reads(finished: tuple[Path, str]) -> None:
+    card = ModelCard.load(finished[0] / "README.md")
+    assert card.data.pipeline_tag == "image-classification"
+    assert card.data.license == "apache-2.0"
+    (result,) = card.data.eval_results
+    assert result.metric_value == json.loads(finished[1])["accuracy"]["after_removal"]
+    code = card.text.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {"images": torch.zeros(2, 1, 8, 8)}
+    with contextlib.chdir(finished[0]):
+        exec(code, names)
+    assert names["logits"].shape == (2, 10)
 
 
 def test_the_report_is_the_same_everywhere(finished: tuple[Path, str]) -> None:

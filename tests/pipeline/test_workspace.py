@@ -37,14 +37,15 @@ def test_an_earlier_run_is_taken_away_and_nothing_else(workspace: Workspace, mar
     workspace.start()
     workspace.finish()
     earlier = ["model.safetensors", "model.onnx", "model.onnx.data", "metrics.jsonl", mark]
-    for name in [*earlier, "notes.txt", "README.md", "checkpoints/last.safetensors"]:
+    earlier += ["README.md", "report.html", "config.yaml"]
+    for name in [*earlier, "notes.txt", "checkpoints/last.safetensors"]:
         workspace.path(name).write_text("earlier")
     with pytest.raises(OutputError, match=r"is not empty$"):
         workspace.check_free(overwrite=False)
     workspace.check_free(overwrite=True)
     workspace.start()
     left = {path.name for path in workspace.directory.iterdir()}
-    assert left == {INCOMPLETE, "notes.txt", "README.md", "checkpoints"}
+    assert left == {INCOMPLETE, "notes.txt", "checkpoints"}
     assert list(workspace.path("checkpoints").iterdir()) == []
 
 
