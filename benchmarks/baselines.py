@@ -110,7 +110,7 @@ def _least_l2(
             entries += squares.shape[1]
         scores.append((total / entries).sqrt().numpy())
     budget = plan_budget(cost, config.target, floor=config.structure.floor)
-    zero = budget.choose(np.concatenate(scores), budget.count, exact=True)
+    zero = budget.choose(np.concatenate(scores), budget.counts, exact=True)
     pieces = np.split(zero, np.cumsum(cost.channels.astype(int))[:-1])
     return {
         group.name: np.flatnonzero(piece).tolist()

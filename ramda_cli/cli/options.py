@@ -160,13 +160,13 @@ LayoutFlag = Annotated[
     ),
 ]
 Target = Annotated[
-    str | None,
+    list[str] | None,
     _option(
         "--target",
         panel="What goes",
         metavar="METRIC=AMOUNT",
-        help="The size to reach: macs, params or channels, as a share of dense or a count:"
-        " macs=0.5, params=10M.",
+        help="The size to reach: macs, params, channels, size-mb or latency, as a share of dense or"
+        " absolute: macs=0.5, params=10M, latency=8 (milliseconds); repeatable.",
     ),
 ]
 Weight = Annotated[

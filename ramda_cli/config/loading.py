@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from ramda_cli.config.overrides import assign, parse_sets
 from ramda_cli.config.problems import config_error
 from ramda_cli.config.schema import RunConfig
-from ramda_cli.config.targets import parse_target
+from ramda_cli.config.targets import parse_targets
 from ramda_cli.config.yaml_text import format_yaml, parse_yaml
 from ramda_cli.errors import ConfigError
 
@@ -96,10 +96,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _expand_target(document: dict[str, Any]) -> None:
-    """Turn `target: macs=0.5` into its metric and amount, in place."""
+    """Turn `target: macs=0.5`, or a list of such, into amounts by metric, in place."""
     target = document.get("target")
-    if isinstance(target, str):
-        document["target"] = parse_target(target).model_dump()
+    written = [target] if isinstance(target, str) else target
+    if isinstance(written, list) and all(isinstance(text, str) for text in written):
+        document["target"] = parse_targets(written)
 
 
 def _drop_replaced(document: dict[str, Any], given: Mapping[str, object]) -> None:

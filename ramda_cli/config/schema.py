@@ -21,7 +21,13 @@ Device = Annotated[
 Penalize = Literal["consumers", "paper"]
 Precision = Literal["fp32", "bf16"]
 Layout = Literal["per-layer", "uniform"]
-TargetMetric = Literal["macs", "params", "channels"]
+Count = Annotated[float, Field(gt=0.0, description="a share in (0, 1] or a whole count above 1")]
+Megabytes = Annotated[
+    float, Field(gt=0.0, description="a share in (0, 1] or megabytes (10^6 bytes) above 1")
+]
+Milliseconds = Annotated[
+    float, Field(gt=0.0, description="a share in (0, 1] or milliseconds above 1")
+]
 
 
 class _Section(BaseModel):
@@ -142,24 +148,35 @@ class TrainingConfig(_Section):
 
 
 class TargetConfig(_Section):
-    """How small the model must become.
+    """How small the model must become; with several targets all of them hold.
+
+    An amount of at most 1 is a share of dense, otherwise it is absolute.
 
     Attributes:
-        metric: what is counted.
-        amount: a share of dense when at most 1, otherwise an absolute count.
+        macs: multiply-accumulates of one input.
+        params: trainable parameters.
+        channels: removable channels.
+        size_mb: bytes of the tensors in `model.safetensors`.
+        latency: time of one input on the device of the run.
     """
 
-    metric: TargetMetric
-    amount: Annotated[
-        float, Field(gt=0.0, description="a share in (0, 1] or a whole count above 1")
-    ]
+    macs: Count | None = None
+    params: Count | None = None
+    channels: Count | None = None
+    size_mb: Megabytes | None = None
+    latency: Milliseconds | None = None
 
-    @field_validator("amount")
+    @field_validator("macs", "params", "channels")
     @classmethod
-    def _whole_above_one(cls, amount: float) -> float:
-        if amount > 1 and not amount.is_integer():
+    def _whole_above_one(cls, amount: float | None) -> float | None:
+        if amount is not None and amount > 1 and not amount.is_integer():
             raise ValueError("an amount above 1 is a count")
         return amount
+
+    @property
+    def amounts(self) -> dict[str, float]:
+        """What is asked for, by metric."""
+        return {name: amount for name, amount in self if amount is not None}
 
 
 class OutputConfig(_Section):
@@ -188,6 +205,10 @@ class RunConfig(_Section):
 
     @model_validator(mode="after")
     def _one_way_to_say_how_much(self) -> Self:
+        if self.target is not None and not self.target.amounts:
+            raise ConfigError(
+                "target asks for nothing", hint="for example target.macs=0.5 for half of the MACs"
+            )
         if self.target is not None and self.training.weight is not None:
             raise ConfigError(
                 "target and training.weight exclude each other",

@@ -3,6 +3,7 @@
 import shlex
 import sys
 
+import numpy as np
 import torch
 
 from ramda_cli.config.loading import dump_config
@@ -10,6 +11,7 @@ from ramda_cli.config.schema import RunConfig
 from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import ConfigError, StructureError, TargetError
+from ramda_cli.latency import measure_latency
 from ramda_cli.models.heads import adapt_head
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.models.loading import load_model
@@ -66,6 +68,8 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         round_to=config.structure.round_to,
         uniform=config.structure.layout == "uniform",
     )
+    if config.target is not None and config.target.latency is not None:
+        notes += (_add_latency(cost, loaded, structure, config, device, observer),)
     budget = _budget(config, structure, cost, widths)
     penalized = _penalties(config, structure, loaded)
     observer.stage("discover", f"{len(structure.groups)} groups, {cost.size().channels:,} channels")
@@ -84,11 +88,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         support = hold_back(found, structure.groups, widths)
         notes = (*notes, *_held_for_widths(found, support, cost))
         size = cost.size(cost.kept(support.removable))
-        if budget is not None and size.of(budget.metric) > budget.count:
-            raise TargetError(
-                f"{size.of(budget.metric):,} {budget.metric} are left, {budget.count:,} were asked",
-                hint="train longer with --epochs, or ask for less",
-            )
+        _require_reached(budget, cost, support)
         smaller, plan = remove(model, structure, support, source=loaded.source)
         smaller.eval()
         observer.stage("remove", f"{cost.size().channels - size.channels:,} channels")
@@ -141,6 +141,28 @@ def _budget(
     return plan_budget(cost, config.target, floor=config.structure.floor, widths=widths)
 
 
+def _add_latency(
+    cost: CostModel,
+    loaded: LoadedModel,
+    structure: Structure,
+    config: RunConfig,
+    device: torch.device,
+    observer: Observer,
+) -> str:
+    """Measure what operators take and make it a cost; return how well the fit is met."""
+    one = tuple(images[:1] for images in loaded.example_inputs)
+    floor = np.ceil(config.structure.floor * cost.channels).astype(np.int64)
+    table = measure_latency(
+        loaded.module.to(device), structure, one,
+        device=device, floor=floor, observer=observer, seed=config.training.seed,
+    )  # fmt: skip
+    cost.add("latency", table.products)
+    return (
+        f"the latency table is off by at most {100 * max(map(abs, table.errors)):.0f} % for"
+        f" {len(table.errors)} models of random widths that it has not seen"
+    )
+
+
 def _held_for_widths(found: Support, support: Support, cost: CostModel) -> tuple[str, ...]:
     """Tell what the allowed widths cost where they kept channels that are zero."""
     kept, free = cost.kept(support.removable), cost.kept(found.removable)
@@ -152,6 +174,16 @@ def _held_for_widths(found: Support, support: Support, cost: CostModel) -> tuple
         f"{channels:,} zero channels stay for the sake of the widths: {100 * share:.1f} % of the"
         " dense MACs",
     )
+
+
+def _require_reached(budget: Budget | None, cost: CostModel, support: Support) -> None:
+    for limit in () if budget is None else budget.limits:
+        left = cost.measure(limit.metric, cost.kept(support.removable))
+        if left > limit.count:
+            raise TargetError(
+                f"{left:,} {limit.metric} are left, {limit.count:,} were asked",
+                hint="train longer with --epochs, or ask for less",
+            )
 
 
 def _penalties(config: RunConfig, structure: Structure, loaded: LoadedModel) -> list[Penalty]:

@@ -34,7 +34,7 @@ from ramda_cli.report.document import (
 from ramda_cli.report.document import Size as SizeEntry
 from ramda_cli.structure import Structure, Support
 from ramda_cli.structure.cost import CostModel
-from ramda_cli.training import Budget, Trained
+from ramda_cli.training import Budget, Limit, Trained
 from ramda_cli.verification import Proof
 
 _LAYOUTS = {
@@ -64,6 +64,7 @@ class Outcome:
 def summarize(config: RunConfig, outcome: Outcome, files: tuple[FileEntry, ...]) -> Report:
     """Return the report of a run."""
     loaded, data = outcome.loaded, outcome.data
+    first, *further = _reached(outcome)
     return Report(
         model=ModelEntry(
             name=loaded.source.name,
@@ -80,7 +81,8 @@ def summarize(config: RunConfig, outcome: Outcome, files: tuple[FileEntry, ...])
             hub_id=data.hub_id,
         ),
         asked=_asked(config),
-        reached=_reached(outcome),
+        reached=first,
+        further=tuple(further),
         size=_sizes(outcome),
         accuracy=_accuracy(outcome),
         proof=_proof(outcome.files.proven.proof),
@@ -101,30 +103,36 @@ def _layout(files: WrittenFiles) -> str:
 
 
 def _asked(config: RunConfig) -> Asked:
-    target, structure = config.target, config.structure
+    structure = config.structure
+    amounts = {} if config.target is None else config.target.amounts
+    metric = next(iter(amounts), None)
     return Asked(
-        metric=None if target is None else target.metric,
-        amount=None if target is None else target.amount,
+        metric=metric,
+        amount=None if metric is None else amounts[metric],
+        amounts=amounts,
         weight=config.training.weight,
         round_to=structure.round_to,
         layout=structure.layout,
     )
 
 
-def _reached(outcome: Outcome) -> Reached:
+def _reached(outcome: Outcome) -> tuple[Reached, ...]:
     cost, budget = outcome.cost, outcome.budget
-    size = cost.size(cost.kept(outcome.support.removable))
-    metric = "macs" if budget is None else budget.metric
-    count, dense = size.of(metric), cost.size().of(metric)
+    kept = cost.kept(outcome.support.removable)
     if budget is None:
-        return Reached(metric=metric, share=count / dense, count=count, met=True)
+        count, dense = cost.macs(kept), cost.macs(cost.channels)
+        return (Reached(metric="macs", share=count / dense, count=count, met=True),)
+    return tuple(_of_limit(limit, cost.measure(limit.metric, kept)) for limit in budget.limits)
+
+
+def _of_limit(limit: Limit, count: int) -> Reached:
     return Reached(
-        metric=metric,
-        share=count / dense,
+        metric=limit.metric,
+        share=count / limit.dense,
         count=count,
-        requested_count=budget.count,
-        relative_deviation=(count - budget.count) / budget.count,
-        met=count <= budget.count,
+        requested_count=limit.count,
+        relative_deviation=(count - limit.count) / limit.count,
+        met=count <= limit.count,
     )
 
 

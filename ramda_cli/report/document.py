@@ -5,7 +5,7 @@ measured, or is not finite, is null.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 SCHEMA: Final = 1
@@ -46,10 +46,12 @@ class DataEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What the user asked for: a metric and its amount, or a regularization weight.
+    """What the user asked for: targets, or a regularization weight.
 
     Attributes:
-        metric, amount: what is counted, and how much of it is to be left.
+        metric, amount: the first target: what is counted, and how much of it is to be left, a
+            share of dense when at most 1.
+        amounts: all targets, by metric.
         weight: of the regularizer.
         round_to: of which widths that shrank are multiples.
         layout: `uniform` where layers that are alike are as wide as each other.
@@ -57,6 +59,7 @@ class Asked:
 
     metric: str | None = None
     amount: float | None = None
+    amounts: Mapping[str, float] = field(default_factory=dict)
     weight: float | None = None
     round_to: int = 1
     layout: str = "per-layer"
@@ -69,7 +72,7 @@ class Reached:
     Attributes:
         metric: what is counted; `macs` when only a weight was asked for.
         share: what is left, as a share of dense.
-        count: the same as a count.
+        count: the same as a count; of `size_mb` in bytes, of `latency` in nanoseconds.
         requested_count: what was asked for as a count.
         relative_deviation: (count - requested_count) / requested_count.
         met: whether the request was met.
@@ -215,13 +218,20 @@ class Reproducibility:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything a run tells; `layout` says what the file loads as."""
+    """Everything a run tells.
+
+    Attributes:
+        reached: of the first target.
+        further: of any others.
+        layout: what the file loads as.
+    """
 
     schema: Literal[1] = SCHEMA
     model: ModelEntry
     data: DataEntry
     asked: Asked
     reached: Reached
+    further: tuple[Reached, ...] = ()
     size: Sizes
     accuracy: Accuracy
     proof: ProofEntry
@@ -232,3 +242,8 @@ class Report:
     files: tuple[FileEntry, ...]
     notes: tuple[str, ...] = ()
     reproducibility: Reproducibility
+
+    @property
+    def met(self) -> bool:
+        """Whether every request was met."""
+        return all(reached.met for reached in (self.reached, *self.further))

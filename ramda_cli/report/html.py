@@ -17,7 +17,7 @@ from ramda_cli.report.formatting import (
 )
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.rows import accuracy_rows, size_rows
-from ramda_cli.report.terminal import asked_text
+from ramda_cli.report.terminal import asked_text, reached_amount
 
 
 def render_html(document: object) -> str:
@@ -56,6 +56,7 @@ def _template():  # type: ignore[no-untyped-def]
         difference=difference,
         duration=duration,
         width=lambda group: round(100 * _share(group), 1),
+        amount=lambda reached: reached_amount(reached).plain,
         kept=lambda group: percent(_share(group), 0),
     )
     return environment.get_template("report.html")

@@ -57,7 +57,7 @@ def _headline(report: Report) -> str:
     macs = percent(share_of(size.pruned.macs, size.dense.macs))
     params = percent(share_of(size.pruned.params, size.dense.params))
     proof = "proof passed" if report.proof.passed else "**proof FAILED**"
-    met = "" if report.reached.met else "; **the target was not met**"
+    met = "" if report.met else "; **the target was not met**"
     return (
         f"### {escaped(report.model.name)}: {macs} of the MACs, {params} of the parameters\n\n"
         f"{escaped(accuracy.metric)} {percent(accuracy.before_removal, 2)} before and"

@@ -9,6 +9,7 @@ from ramda_cli.report.formatting import (
     duration,
     percent,
     share_of,
+    size_bytes,
     text_of,
 )
 from ramda_cli.report.plain import parse_report
@@ -23,7 +24,13 @@ from ramda_cli.report.tables import (
     verdict,
 )
 
-_UNITS = {"macs": "MACs", "params": "parameters", "channels": "channels"}
+_UNITS = {
+    "macs": "MACs",
+    "params": "parameters",
+    "channels": "channels",
+    "size_mb": "size",
+    "latency": "latency",
+}
 
 
 def render_terminal(document: object, console: Console) -> None:
@@ -72,7 +79,7 @@ def _summary(report: Report) -> list[tuple[str, Text]]:
         ("model", text_of(f"{model.name}, {model.classes} classes, weights: {model.weights}")),
         ("data", text_of(report.data.description)),
         ("asked", asked_text(report.asked)),
-        ("reached", _reached(report.reached)),
+        *(("reached", _reached(each)) for each in (report.reached, *report.further)),
         (
             "training",
             text_of(
@@ -85,17 +92,17 @@ def _summary(report: Report) -> list[tuple[str, Text]]:
     ]
     if training.zero_set_stability is not None:
         stability = f"{percent(training.zero_set_stability)} unchanged since the freeze"
-        rows.insert(5, ("zero set", Text(stability)))
+        rows.insert(-2, ("zero set", Text(stability)))
     return rows
 
 
 def asked_text(asked: Asked) -> Text:
     """Return what was asked for, as a person says it."""
-    if asked.metric is not None and asked.amount is not None:
-        unit = _UNITS.get(asked.metric, asked.metric)
-        amount = percent(asked.amount) + " of the" if asked.amount <= 1 else count(asked.amount)
-        said = f"{amount} {unit}"
-    else:
+    amounts = dict(asked.amounts)
+    if not amounts and asked.metric is not None and asked.amount is not None:
+        amounts = {asked.metric: asked.amount}
+    said = " and ".join(_amount(metric, amount) for metric, amount in amounts.items())
+    if not said:
         said = f"regularization weight {asked.weight:g}" if asked.weight is not None else "-"
     if asked.round_to > 1:
         said += f", widths in multiples of {asked.round_to}"
@@ -104,12 +111,42 @@ def asked_text(asked: Asked) -> Text:
     return text_of(said)
 
 
+def _amount(metric: str, amount: float) -> str:
+    unit = _UNITS.get(metric, metric)
+    if amount <= 1:
+        return f"{percent(amount)} of the {unit}"
+    match metric:
+        case "size_mb":
+            return f"{amount:g} MB"
+        case "latency":
+            return f"{amount:g} ms"
+        case _:
+            return f"{count(amount)} {unit}"
+
+
+def reached_amount(reached: Reached) -> Text:
+    """Return how much is left, and of how much that was asked for."""
+    amounts = [_count(reached.metric, reached.count)]
+    if reached.requested_count is not None:
+        amounts.append(f"{_count(reached.metric, reached.requested_count)} asked for")
+    return text_of(" of ".join(amounts))
+
+
+def _count(metric: str, value: float) -> str:
+    match metric:
+        case "size_mb":
+            return size_bytes(value)
+        case "latency":
+            return f"{value / 1e6:.4g} ms"
+        case _:
+            return count(value)
+
+
 def _reached(reached: Reached) -> Text:
     unit = _UNITS.get(reached.metric, reached.metric)
-    line = text_of(f"{percent(reached.share)} of the {unit}: {count(reached.count)}")
+    line = text_of(f"{percent(reached.share)} of the {unit}: ") + reached_amount(reached)
     if reached.requested_count is None:
         return line
-    line.append(f" of {count(reached.requested_count)} asked for")
     deviation = reached.relative_deviation
     if deviation is not None:
         line.append(f", {100 * abs(deviation):.2f} % {'above' if deviation > 0 else 'below'}")

@@ -1,9 +1,7 @@
 """What a model costs, as a function of how many channels of each group are kept.
 
-The size of a dimension is a constant plus, for each group, its block times the channels kept. A
-multiply-accumulate count (MACs) is a product of such sizes: the elements of a contraction's result
-times the length of what it sums over. So is a parameter's number of elements. Counted are
-convolutions, linear layers and matrix products, for a batch of one.
+Counted are the multiply-accumulates (MACs) of convolutions, linear layers and matrix products for a
+batch of one, the elements of parameters, and the bytes of the state dict.
 """
 
 from collections.abc import Mapping
@@ -11,17 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from torch import fx
 
 from ramda_cli.structure.discover import Structure
-from ramda_cli.structure.labels import Value
-from ramda_cli.structure.solve import FIXED, shrinking_dim
-from ramda_cli.structure.trace import Trace, operator_name, shape_of
-
-Counts = npt.NDArray[np.float64]
-
-_MATRIX_PRODUCTS = ("mm", "bmm", "matmul", "addmm", "baddbmm", "mv", "dot")
+from ramda_cli.structure.size_terms import Counts, Products, SizeTerms, Term, pack
+from ramda_cli.structure.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -43,62 +34,49 @@ class Size:
         return {"macs": self.macs, "params": self.params, "channels": self.channels}[metric]
 
 
-@dataclass(frozen=True, eq=False)
-class Products:
-    """A sum of products of affine functions of the kept counts.
-
-    Attributes:
-        constant: of each factor.
-        slope: of each factor, per group.
-        first_factor: of each product.
-        coefficient: of each product.
-    """
-
-    constant: Counts
-    slope: Counts
-    first_factor: npt.NDArray[np.int64]
-    coefficient: Counts
-
-    def __call__(self, kept: Counts) -> float:
-        """Return the sum for these kept counts."""
-        if self.coefficient.size == 0:
-            return 0.0
-        factors = self.constant + self.slope @ kept
-        return float(self.coefficient @ np.multiply.reduceat(factors, self.first_factor))
-
-
 class CostModel:
     """The size of a model for any number of kept channels per group."""
 
     def __init__(self, structure: Structure) -> None:
         self.names = tuple(group.name for group in structure.groups)
         self.channels = np.array([group.channels for group in structure.groups], dtype=np.float64)
-        builder = _CostBuilder(structure)
-        self._macs = builder.macs()
-        self._params = builder.params()
+        if structure.graph is None:
+            raise ValueError("costs need the structure of discover(), not single-tensor groups")
+        sizes, traced = SizeTerms(structure), structure.graph.trace
+        terms = {
+            "macs": _macs(sizes, traced),
+            "params": _params(sizes, traced),
+            "channels": [(1.0, [(0.0, np.ones_like(self.channels))])],
+            "size_mb": _bytes(sizes, traced),
+        }
+        self._products = {name: pack(each, self.channels.size) for name, each in terms.items()}
 
     def size(self, kept: Counts | None = None) -> Size:
         """Return the size with these channels kept in each group, all when not given."""
         counts = self.channels if kept is None else kept
-        return Size(self.macs(counts), round(self._params(counts)), round(float(counts.sum())))
+        return Size(*(self.measure(name, counts) for name in ("macs", "params", "channels")))
 
     def macs(self, kept: Counts) -> int:
         """Return the multiply-accumulates of one input."""
-        return round(self._macs(kept))
+        return self.measure("macs", kept)
 
     def measure(self, metric: str, kept: Counts) -> int:
-        """Return `macs`, `params` or `channels`."""
-        if metric == "macs":
-            return self.macs(kept)
-        return round(self._params(kept) if metric == "params" else float(kept.sum()))
+        """Return one of the costs, in whole units.
+
+        Args:
+            metric: `macs`, `params`, `channels`, `size_mb` in bytes of the state dict's tensors, or
+                another that `add` has named.
+            kept: channels of each group.
+        """
+        return round(self._products[metric](kept))
 
     def products(self, metric: str) -> Products:
         """Return the formula behind `measure`."""
-        if metric == "channels":
-            one = np.ones(1)
-            all_groups = np.ones((1, self.channels.size))
-            return Products(np.zeros(1), all_groups, np.zeros(1, dtype=np.int64), one)
-        return self._macs if metric == "macs" else self._params
+        return self._products[metric]
+
+    def add(self, metric: str, products: Products) -> None:
+        """Name a further cost."""
+        self._products[metric] = products
 
     def kept(self, removed: Mapping[str, Any]) -> Counts:
         """Return the kept counts after removing these channels, by group name."""
@@ -106,101 +84,24 @@ class CostModel:
         return self.channels - gone
 
 
-Factor = tuple[float, Counts]
+def _macs(sizes: SizeTerms, traced: Trace) -> list[Term]:
+    calls = (node for node in traced.program.graph.nodes if node.op == "call_function")
+    return [term for node in calls for term in sizes.contraction(node)]
 
 
-class _CostBuilder:
-    def __init__(self, structure: Structure) -> None:
-        if structure.graph is None:
-            raise ValueError("costs need the structure of discover(), not single-tensor groups")
-        self._graph = structure.graph
-        self._trace: Trace = structure.graph.trace
-        self._group_of_class = np.full(self._graph.classes.count + 1, FIXED, dtype=np.int64)
-        for number, group in enumerate(structure.groups):
-            self._group_of_class[self._graph.members[group.name]] = number
-        self._groups = len(structure.groups)
-        self._channels = np.array([group.channels for group in structure.groups])
-        self._batch = _batch_size(self._trace)
-
-    def macs(self) -> Products:
-        terms = []
-        for node in self._trace.program.graph.nodes:
-            if node.op == "call_function":
-                terms += self._contraction(node)
-        return _pack([(c / self._batch, factors) for c, factors in terms], self._groups)
-
-    def params(self) -> Products:
-        trainable = set(self._trace.program.graph_signature.parameters)
-        terms = [
-            (1.0, self._factors(value))
-            for name, value in self._trace.parameters.items()
-            if name in trainable
-        ]
-        return _pack(terms, self._groups)
-
-    def _contraction(self, node: fx.Node) -> list[tuple[float, list[Factor]]]:
-        name = operator_name(node.target)
-        result = self._trace.values[node.name]
-        if not isinstance(result, Value):
-            return []
-        if name.startswith("conv"):
-            weight = self._value(node.args[1])
-            whole = self._value(node.args[0]) if "transpose" in name else result
-            kernel = [float(size) for size in weight.shape[2:]]
-            factors = [*self._factors(whole), self._factor(weight, 1)]
-            return [(float(np.prod(kernel)), factors)]
-        if name == "linear":
-            weight = self._value(node.args[1])
-            return [(1.0, [*self._factors(result), self._factor(weight, 1)])]
-        if name in _MATRIX_PRODUCTS:
-            x = self._value(node.args[1 if name in ("addmm", "baddbmm") else 0])
-            return [(1.0, [*self._factors(result), self._factor(x, x.ndim - 1)])]
-        if name == "scaled_dot_product_attention":
-            query, key = self._value(node.args[0]), self._value(node.args[1])
-            scores = [*self._factors(query), self._factor(key, key.ndim - 2)]
-            return [(1.0, scores), (1.0, [*self._factors(result), self._factor(key, key.ndim - 2)])]
-        return []
-
-    def _value(self, node: Any) -> Value:
-        value = self._trace.values[node.name]
-        if not isinstance(value, Value):
-            raise TypeError(f"{node.name} is not one tensor")
-        return value
-
-    def _factors(self, value: Value) -> list[Factor]:
-        return [self._factor(value, dim) for dim, size in enumerate(value.shape) if size > 1]
-
-    def _factor(self, value: Value, dim: int) -> Factor:
-        """Return a dimension's size as a constant and a slope per group."""
-        slope = np.zeros(self._groups)
-        layer = next((layer for layer in value.layers if dim in layer.support), None)
-        if layer is None:
-            return float(value.shape[dim]), slope
-        groups = self._group_of_class[self._graph.classes.of(layer.labels)]
-        if shrinking_dim(self._graph.classes.of(layer.labels)) != dim:
-            return float(value.shape[dim]), slope
-        other = tuple(d for d in range(groups.ndim) if d != dim)
-        along_dim = groups.max(axis=other)
-        free = along_dim[along_dim != FIXED]
-        slope += np.bincount(free, minlength=self._groups) / self._channels
-        return float(value.shape[dim] - free.size), slope
+def _params(sizes: SizeTerms, traced: Trace) -> list[Term]:
+    trainable = set(traced.program.graph_signature.parameters)
+    named = traced.parameters.items()
+    return [(1.0, sizes.elements(value)) for name, value in named if name in trainable]
 
 
-def _batch_size(trace: Trace) -> int:
-    names = set(trace.program.graph_signature.user_inputs)
-    for node in trace.program.graph.nodes:
-        if node.op == "placeholder" and node.name in names:
-            shape = shape_of(node.meta["val"])
-            return shape[0] if shape else 1
-    return 1
-
-
-def _pack(terms: list[tuple[float, list[Factor]]], groups: int) -> Products:
-    factors = [factor for _, listed in terms for factor in [*listed, (1.0, np.zeros(groups))]]
-    lengths = [len(listed) + 1 for _, listed in terms]
-    return Products(
-        constant=np.array([constant for constant, _ in factors]),
-        slope=np.array([slope for _, slope in factors]).reshape(len(factors), groups),
-        first_factor=np.cumsum([0, *lengths[:-1]]).astype(np.int64),
-        coefficient=np.array([coefficient for coefficient, _ in terms]),
-    )
+def _bytes(sizes: SizeTerms, traced: Trace) -> list[Term]:
+    terms: list[Term] = []
+    for name, tensor in traced.program.state_dict.items():
+        if name in traced.parameters:
+            elements = sizes.elements(traced.parameters[name])
+            terms.append((float(tensor.element_size()), elements))
+        elif name not in traced.aliases:
+            # The graph has no use for it, and removal leaves it as it is.
+            terms.append((float(tensor.numel() * tensor.element_size()), []))
+    return terms

@@ -1,6 +1,6 @@
 """A graph of ATen operations that runs as a module: a model without its Python code."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -81,6 +81,16 @@ class GraphModel(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the operations, forgetting each result after its last use."""
+        return self.run(args, kwargs)
+
+    def run(
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        after: Callable[[str], None] | None = None,
+    ) -> Any:
+        """Run the operations; `after` is told the name of each result once it is there."""
         program = self.program
         if set(kwargs) - set(program.keywords):
             raise TypeError(
@@ -95,10 +105,12 @@ class GraphModel(nn.Module):
             results[name] = self._tensor(qualified)
         device = _device_of(inputs)
         for operation, finished in zip(program.operations, self._last_uses, strict=True):
-            args = _resolve(operation.args, results, device)
-            kwargs = _resolve(operation.kwargs, results, device)
+            positional = _resolve(operation.args, results, device)
+            named = _resolve(operation.kwargs, results, device)
             target = _batch_norm_training if self._trains(operation) else operation.target
-            results[operation.name] = target(*args, **kwargs)
+            results[operation.name] = target(*positional, **named)
+            if after is not None:
+                after(operation.name)
             for name in finished:
                 del results[name]
         return _resolve(program.output, results, device)

@@ -15,85 +15,116 @@ import torch
 
 from ramda_cli.config.schema import TargetConfig
 from ramda_cli.errors import TargetError
-from ramda_cli.structure.cost import CostModel, Counts
+from ramda_cli.structure.cost import CostModel
+from ramda_cli.structure.size_terms import Counts
 from ramda_cli.structure.widths import Widths, free_widths
 from ramda_cli.training.blocks import Blocks
 
+Costs = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _CLOSE = 0.005
 """A set within this share below the budget is taken at once."""
 
+UNITS = {"size_mb": 10**6, "latency": 10**6}
+"""What a megabyte and a millisecond are of the units that are counted: bytes and nanoseconds."""
 
-@dataclass(frozen=True, eq=False)
-class Budget:
-    """A cost to come down to.
+
+@dataclass(frozen=True)
+class Limit:
+    """What one cost must come down to.
 
     Attributes:
-        metric: `macs`, `params` or `channels`.
+        metric: as `CostModel.measure` knows it.
         dense: the cost with all channels.
         count: the cost asked for.
-        floor: channels of each group that always stay, at least 1; an allowed width.
-        cost: the model's cost as a function of kept channels.
-        widths: which are allowed.
     """
 
     metric: str
     dense: int
     count: int
+
+
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """Costs to come down to.
+
+    Attributes:
+        limits: at least one; all of them hold in the end.
+        floor: channels of each group that always stay, at least 1; an allowed width.
+        cost: the model's cost as a function of kept channels.
+        widths: which are allowed.
+    """
+
+    limits: tuple[Limit, ...]
     floor: npt.NDArray[np.int64]
     cost: CostModel
     widths: Widths
 
+    @property
+    def counts(self) -> Costs:
+        """What each limit allows."""
+        return np.array([limit.count for limit in self.limits], dtype=np.int64)
+
+    @property
+    def dense(self) -> Costs:
+        """What each limit's metric costs with all channels."""
+        return np.array([limit.dense for limit in self.limits], dtype=np.int64)
+
     @cached_property
     def saving(self) -> Scores:
-        """What each channel saves when it alone goes; never negative."""
-        saved = []
+        """What each channel saves when it alone goes, in shares of what must be saved; never < 0.
+
+        With several limits their sum.
+        """
+        to_save = self.dense - self.counts
+        saved = np.zeros(self.floor.size)
         for group in range(self.floor.size):
             without = self.cost.channels.copy()
             without[group] -= 1
-            saved.append(max(0, self.dense - self.cost.measure(self.metric, without)))
-        return np.array(saved, dtype=np.float64)[self.group_of_channel]
+            saves = np.maximum(0, self.dense - self._measure(without))
+            saved[group] = (saves[to_save > 0] / to_save[to_save > 0]).sum()
+        return saved[self.group_of_channel]
 
     @property
     def group_of_channel(self) -> npt.NDArray[np.int64]:
         """The group's number for every channel, one group after the other."""
         return np.repeat(np.arange(self.floor.size), self.cost.channels.astype(np.int64))
 
-    def of(self, zero: Mask) -> int:
-        """Return the cost without these channels."""
-        return self.cost.measure(self.metric, self._kept(zero))
+    def of(self, zero: Mask) -> Costs:
+        """Return the costs without these channels."""
+        return self._measure(self._kept(zero))
 
     def macs_share(self, zero: Mask) -> float:
         """Return the MACs without these channels as a share of dense, whatever is budgeted."""
         return self.cost.macs(self._kept(zero)) / max(1, self.cost.macs(self.cost.channels))
 
-    def choose(self, scores: Scores, count: int, *, exact: bool = False) -> Mask:
-        """Return the channels to zero: lowest scores first, until the rest costs `count` or less.
+    def choose(self, scores: Scores, counts: Costs, *, exact: bool = False) -> Mask:
+        """Return the channels to zero: lowest scores first, until the rest costs no more.
 
         Args:
             scores: of every channel; infinite ones stay.
-            count: the cost to come down to.
+            counts: the costs to come down to.
             exact: look beyond the order for the last channels, so that the rest costs hardly
-                less than `count` even where one channel is a large step.
+                less than `counts` even where one channel is a large step.
         """
         blocks = self._removable_blocks(scores)
         low, high = 0, len(blocks)
         while low < high:
             middle = (low + high) // 2
-            if self.of(self._mask(blocks[:middle])) <= count:
+            if self._excess(self._mask(blocks[:middle]), counts) <= 0:
                 high = middle
             else:
                 low = middle + 1
         chosen = self._mask(blocks[:low])
-        if not exact or low == 0 or self.of(chosen) >= (1 - _CLOSE) * count:
+        if not exact or low == 0 or self._excess(chosen, counts) >= -_CLOSE:
             return chosen
-        return self._fill(self._mask(blocks[: low - 1]), blocks[low - 1 :], count)
+        return self._fill(self._mask(blocks[: low - 1]), blocks[low - 1 :], counts)
 
-    def _fill(self, zero: Mask, candidates: list[npt.NDArray[np.int64]], count: int) -> Mask:
+    def _fill(self, zero: Mask, candidates: list[npt.NDArray[np.int64]], counts: Costs) -> Mask:
         """Add blocks in order, passing over those that would undershoot, until close enough."""
-        best: Mask | None = None
+        best, closest = zero, -math.inf
         passed_over: set[int] = set()
         for block in candidates:
             family = int(self.widths.family[self.group_of_channel[block[0]]])
@@ -101,16 +132,24 @@ class Budget:
                 continue  # blocks of a family go in their order
             trial = zero.copy()
             trial[block] = True
-            cost = self.of(trial)
-            if cost > count:
+            excess = self._excess(trial, counts)
+            if excess > 0:
                 zero = trial
                 continue
             passed_over.add(family)
-            if best is None or cost > self.of(best):
-                best = trial
-            if cost >= (1 - _CLOSE) * count:
+            if excess > closest:
+                best, closest = trial, excess
+            if excess >= -_CLOSE:
                 return trial
-        return zero if best is None else best
+        return zero if closest == -math.inf else best
+
+    def _excess(self, zero: Mask, counts: Costs) -> float:
+        """Return by which share the limit that is furthest from being met is exceeded."""
+        return float(((self.of(zero) - counts) / np.maximum(counts, 1)).max())
+
+    def _measure(self, kept: Counts) -> Costs:
+        costs = [self.cost.measure(limit.metric, kept) for limit in self.limits]
+        return np.array(costs, dtype=np.int64)
 
     def _removable_blocks(self, scores: Scores) -> list[npt.NDArray[np.int64]]:
         """Return blocks of channels by ascending score; the best of each group stay."""
@@ -146,27 +185,43 @@ def plan_budget(
         widths: which are allowed; every one when not given.
 
     Raises:
-        TargetError: the target is not below the dense cost, or cannot be reached.
+        TargetError: a target is not below the dense cost, or cannot be reached.
     """
-    dense = cost.measure(target.metric, cost.channels)
-    count = math.floor(target.amount * dense) if target.amount <= 1 else round(target.amount)
     widths = free_widths(cost.channels.tolist()) if widths is None else widths
     least = widths.at_least(np.ceil(floor * cost.channels).astype(np.int64))
-    budget = Budget(target.metric, dense, count, least, cost, widths)
-    reachable = cost.measure(target.metric, least.astype(np.float64))
-    amount = f"{target.amount:g}" if target.amount <= 1 else f"{count:,}"
-    asked = f"{target.metric}={amount}"
+    limits = tuple(
+        _limit(cost, metric, amount, least, widths) for metric, amount in target.amounts.items()
+    )
+    return Budget(limits, least, cost, widths)
+
+
+def _limit(
+    cost: CostModel,
+    metric: str,
+    amount: float,
+    least: npt.NDArray[np.int64],
+    widths: Widths,
+) -> Limit:
+    name, unit = metric.replace("_", "-"), UNITS.get(metric, 1)
+    dense = cost.measure(metric, cost.channels)
+    count = math.floor(amount * dense) if amount <= 1 else round(amount * unit)
+    reachable = cost.measure(metric, least.astype(np.float64))
+
+    def shown(value: int) -> str:
+        return f"{value:,}" if unit == 1 else f"{value / unit:.4g}"
+
+    asked = f"{name}={amount:g}" if amount <= 1 else f"{name}={shown(count)}"
     if count > dense:
         raise TargetError(
-            f"target {asked} is more than the model has: {dense:,} {target.metric}",
-            hint=f"ask for less, for example --target {target.metric}=0.5",
+            f"target {asked} is more than the model has: {shown(dense)} {name}",
+            hint=f"ask for less, for example --target {name}=0.5",
         )
     if count < reachable:
         share = math.ceil(1000 * reachable / dense) / 1000
         raise TargetError(
             f"target {asked} cannot be reached: with every removable channel gone down to the "
-            f"floor, {reachable:,} of {dense:,} {target.metric} are left",
-            hint=f"ask for --target {target.metric}={share:g} or more, or lower --floor"
+            f"floor, {shown(reachable)} of {shown(dense)} {name} are left",
+            hint=f"ask for --target {name}={share:g} or more, or lower --floor"
             + ("" if widths.free else " or --round-to"),
         )
-    return budget
+    return Limit(metric, dense, count)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ramda_cli.structure.size_terms import Products
 from ramda_cli.training.blocks import Blocks
 from ramda_cli.training.budget import Budget
 
@@ -22,31 +23,30 @@ class DeviceBudget:
     """
 
     def __init__(self, budget: Budget, device: torch.device) -> None:
-        products = budget.cost.products(budget.metric)
-        self._constant = torch.from_numpy(products.constant).to(device)
-        self._slope = torch.from_numpy(products.slope).to(device)
-        self._coefficient = torch.from_numpy(products.coefficient).to(device)
-        ends = [*products.first_factor[1:].tolist(), products.constant.size]
-        lengths = [end - start for start, end in zip(products.first_factor, ends, strict=True)]
-        self._lengths = torch.tensor(lengths, device=device)
+        self._costs = [
+            _DeviceCost(budget.cost.products(limit.metric), device) for limit in budget.limits
+        ]
         self._channels = torch.from_numpy(budget.cost.channels).to(device)
         self._group = torch.from_numpy(budget.group_of_channel).to(device)
         limit = budget.cost.channels.astype("int64") - budget.floor
         self._limit = torch.from_numpy(limit).to(device)
         self._blocks = None if budget.widths.free else Blocks(budget.widths, device)
         self.saving = torch.from_numpy(budget.saving).to(device)
+        self.dense, self.counts = (
+            torch.from_numpy(costs).double().to(device) for costs in (budget.dense, budget.counts)
+        )
 
     def choose(
-        self, scores: Float[Tensor, " channels"], count: Float[Tensor, ""]
+        self, scores: Float[Tensor, " channels"], counts: Float[Tensor, " limits"]
     ) -> Bool[Tensor, " channels"]:
-        """Return the channels to zero: lowest scores first, until the rest costs `count` or less.
+        """Return the channels to zero: lowest scores first, until the rest costs no more.
 
         Where widths are not free, channels have the scores of their blocks, but the last block may
         go in part.
 
         Args:
             scores: of every channel; infinite ones stay.
-            count: the cost to come down to.
+            counts: the costs to come down to.
         """
         worth, order = self._sorted(scores)
         groups = self._group[order]
@@ -60,7 +60,7 @@ class DeviceBudget:
             width = math.ceil(width / _AT_ONCE)
             ends = low + at_once * width - 1
             gone = self._counts(groups, removable & (place <= ends.unsqueeze(1)))
-            enough = self._cost(self._channels - gone) <= count
+            enough = (self._cost(self._channels - gone) <= counts.unsqueeze(1)).all(0)
             low = low + width * (~enough[:-1]).sum()
         zero = torch.zeros_like(removable)
         zero[order] = removable & (place <= low)
@@ -93,7 +93,22 @@ class DeviceBudget:
         out = self._channels.new_zeros(len(gone), len(self._channels))
         return out.index_add_(1, groups, gone.to(out))
 
-    def _cost(self, kept: Float[Tensor, "prefixes groups"]) -> Float[Tensor, " prefixes"]:
+    def _cost(self, kept: Float[Tensor, "prefixes groups"]) -> Float[Tensor, "limits prefixes"]:
+        return torch.stack([cost(kept) for cost in self._costs])
+
+
+class _DeviceCost:
+    """`Products` in tensor operations."""
+
+    def __init__(self, products: Products, device: torch.device) -> None:
+        self._constant = torch.from_numpy(products.constant).to(device)
+        self._slope = torch.from_numpy(products.slope).to(device)
+        self._coefficient = torch.from_numpy(products.coefficient).to(device)
+        ends = [*products.first_factor[1:].tolist(), products.constant.size]
+        lengths = [end - start for start, end in zip(products.first_factor, ends, strict=True)]
+        self._lengths = torch.tensor(lengths, device=device)
+
+    def __call__(self, kept: Float[Tensor, "prefixes groups"]) -> Float[Tensor, " prefixes"]:
         factors = self._constant.unsqueeze(1) + self._slope @ kept.T
         products = torch.segment_reduce(factors, "prod", lengths=self._lengths, unsafe=True)
         return (self._coefficient @ products).round()

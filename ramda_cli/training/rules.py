@@ -95,10 +95,10 @@ class BudgetRule:
         self._importance += test.change().double().square()
         scores = self._scores(test, budget.saving)
         if self.frozen:
-            picked = self._budget.choose(scores.cpu().numpy(), self._budget.count, exact=True)
+            picked = self._budget.choose(scores.cpu().numpy(), self._budget.counts, exact=True)
             self._zero = torch.from_numpy(picked).to(scores.device)
             return
-        chosen = budget.choose(scores, self._count())
+        chosen = budget.choose(scores, self._counts(budget))
         self._zero = torch.where(self._step > self._warm_up_steps, chosen, self._zero)
 
     def _move_to(self, device: torch.device) -> DeviceBudget:
@@ -116,9 +116,9 @@ class BudgetRule:
         worth = torch.where(moves, self._importance / saving, torch.inf)
         return worth / (1.0 + HYSTERESIS * test.was_zero)
 
-    def _count(self) -> Float[Tensor, ""]:
+    def _counts(self, budget: DeviceBudget) -> Float[Tensor, " limits"]:
         """Return the budget of this step, by a cubic ramp (Zhu and Gupta, 2017)."""
         passed = self._step - self._warm_up_steps
         progress = (passed / (self._ramp_steps - self._warm_up_steps)).clamp(max=1.0)
         gone = 1.0 - (1.0 - progress) ** 3
-        return (self._budget.dense - gone * (self._budget.dense - self._budget.count)).round()
+        return (budget.dense - gone * (budget.dense - budget.counts)).round()

@@ -18,7 +18,8 @@ Run = Callable[..., Result]
 EVERY_FLAG = """
 prune m --weights w.safetensors --no-pretrained --data d --data-dir dd --train-split a
 --val-split b --input-key x --target-key y --batch-size 8 --workers 0 --image-size 32 --limit 100
---target params=10M --penalize paper --keep layer1* --keep fc --residual --floor 0.2 --epochs 9
+--target params=10M --target size-mb=9.5 --penalize paper --keep layer1* --keep fc --residual
+--floor 0.2 --epochs 9
 --round-to 8 --layout uniform --lr 0.5
 --momentum 0.3 --precision bf16 --device cuda:1 --seed 4 --milestones 3,6 -o o --overwrite
 --no-onnx --set training.eps=1e-7
@@ -55,7 +56,7 @@ FROM_FLAGS = {
         "device": "cuda:1",
         "seed": 4,
     },
-    "target": {"metric": "params", "amount": 1e7},
+    "target": {"params": 1e7, "size_mb": 9.5},
     "output": {"directory": "o", "overwrite": True, "onnx": False},
 }
 
@@ -151,7 +152,7 @@ main()
         (
             ("m", "--data", "d", "--target", "foo"),
             "error: target must be METRIC=AMOUNT with METRIC one of macs, params, channels,"
-            " got 'foo'\n"
+            " size-mb, latency, got 'foo'\n"
             "hint: for example --target macs=0.5 for half of the MACs, or --target params=10M\n",
         ),
         (

@@ -61,7 +61,7 @@ def test_flags_override_the_file_and_sets_override_flags(tmp_path: Path) -> None
     overrides = {"training.epochs": 2, "training.lr": 0.1, "training.seed": None}
     config = load_config(path, overrides, ["training.epochs=3", "training.epochs=4"])
     assert (config.training.epochs, config.training.lr, config.training.seed) == (4, 0.1, 7)
-    assert config.target == TargetConfig(metric="macs", amount=0.5)
+    assert config.target == TargetConfig(macs=0.5)
 
 
 def test_exponents_without_a_point_are_numbers() -> None:
@@ -70,8 +70,8 @@ def test_exponents_without_a_point_are_numbers() -> None:
 
 def test_one_part_of_a_written_target_can_be_set(tmp_path: Path) -> None:
     path = write(tmp_path, "model: {name: m}\ndata: {name: d}\ntarget: macs=0.5\n")
-    target = load_config(path, {}, ["target.amount=0.25"]).target
-    assert target == TargetConfig(metric="macs", amount=0.25)
+    target = load_config(path, {}, ["target.macs=0.25", "target.size_mb=8"]).target
+    assert target == TargetConfig(macs=0.25, size_mb=8.0)
 
 
 def test_a_flag_replaces_the_files_other_way_to_say_how_much(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_flag_replaces_the_files_other_way_to_say_how_much(tmp_path: Path) -> 
     path = write(tmp_path, head + "training: {weight: 1.0e-6}\n")
     config = load_config(path, {}, ["target=params=10M"])
     assert config.training.weight is None
-    assert config.target == TargetConfig(metric="params", amount=1e7)
+    assert config.target == TargetConfig(params=1e7)
 
 
 @pytest.mark.parametrize(
@@ -159,13 +159,13 @@ def test_a_flag_replaces_the_files_other_way_to_say_how_much(tmp_path: Path) -> 
         ("model.weights=3", "model.weights must be a path, got 3", "leave it out for the default"),
         ("training=5", "training must be a section of settings, got 5", None),
         (
-            "target.amount=1.5",
-            "target.amount must be a share in (0, 1] or a whole count above 1, got 1.5",
+            "target.macs=1.5",
+            "target.macs must be a share in (0, 1] or a whole count above 1, got 1.5",
             "leave it out for the default",
         ),
         (
-            "target.metric=flops",
-            "target.metric must be one of macs, params, channels, got 'flops'",
+            "target.latency=-3",
+            "target.latency must be a share in (0, 1] or milliseconds above 1, got -3",
             "leave it out for the default",
         ),
     ],

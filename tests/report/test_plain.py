@@ -19,6 +19,7 @@ ORDER = [
     "data",
     "asked",
     "reached",
+    "further",
     "size",
     "accuracy",
     "proof",

@@ -90,6 +90,9 @@ def test_costs_are_those_of_the_smaller_model(name: str) -> None:
     assert size.channels == dense.channels - removed
     for metric in ("macs", "params", "channels"):
         assert cost.measure(metric, kept) == size.of(metric)
+    for each, counts in ((model, cost.channels), (smaller, kept)):
+        held = sum(t.numel() * t.element_size() for t in each.state_dict().values())
+        assert cost.measure("size_mb", counts) == held
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

@@ -70,7 +70,7 @@ def budget_of(
 ) -> Budget:
     cost = cost_of(24, 32, 32)
     widths = widths_of([24, 32, 32], multiple, family or [0, 1, 2])
-    target = TargetConfig.model_validate({"metric": metric, "amount": share})
+    target = TargetConfig.model_validate({metric: share})
     return plan_budget(cost, target, floor=0.1, widths=widths)
 
 
@@ -82,12 +82,12 @@ def test_a_budget_is_met_with_allowed_widths(
     seed: int, multiple: int, family: list[int], exact: bool
 ) -> None:
     budget = budget_of(0.5, multiple, family=family)
-    zero = budget.choose(scores_of(budget, seed), budget.count, exact=exact)
+    zero = budget.choose(scores_of(budget, seed), budget.counts, exact=exact)
     kept = kept_of(budget, zero).astype(int)
-    assert budget.of(zero) <= budget.count
+    assert budget.of(zero) <= budget.counts
     assert (budget.widths.at_least(kept) == kept).all()
     if exact:
-        prefix = budget.choose(scores_of(budget, seed), budget.count)
+        prefix = budget.choose(scores_of(budget, seed), budget.counts)
         assert budget.of(prefix) <= budget.of(zero)
 
 
@@ -96,7 +96,7 @@ def test_the_least_needed_block_goes_first() -> None:
     scores = np.full(88, 5.0)
     scores[24:56] = np.linspace(1.0, 2.0, 32)
     scores[24 + 31] = 0.0
-    zero = budget.choose(scores, budget.count)
+    zero = budget.choose(scores, budget.counts)
     # One block of the second group: its new least channel with the seven next ones.
     assert np.flatnonzero(zero).tolist() == [*range(24, 31), 55]
 
@@ -118,9 +118,9 @@ def test_the_device_takes_what_the_host_does_but_for_a_part_of_the_last_block(
 ) -> None:
     budget = budget_of(0.5, multiple, family=family)
     scores = np.round(np.random.default_rng(seed).random(88), 2)
-    count = round(share * budget.dense)
+    count = np.round(share * budget.dense).astype(np.int64)
     on_host = budget.choose(scores, count)
-    chosen = DeviceBudget(budget, CPU).choose(torch.from_numpy(scores), torch.tensor(float(count)))
+    chosen = DeviceBudget(budget, CPU).choose(torch.from_numpy(scores), torch.from_numpy(count))
     on_device = chosen.numpy()
     assert not (on_device & ~on_host).any()
     _, number = Blocks(budget.widths, CPU)(torch.from_numpy(scores))

@@ -24,7 +24,7 @@ def cost_of(*widths: int, side: int = 8) -> CostModel:
 
 
 def planned(cost: CostModel, metric: str, amount: float, floor: float = 0.1) -> Budget:
-    target = TargetConfig.model_validate({"metric": metric, "amount": amount})
+    target = TargetConfig.model_validate({metric: amount})
     return plan_budget(cost, target, floor=floor)
 
 
@@ -44,13 +44,13 @@ def kept_of(budget: Budget, zero: np.ndarray) -> np.ndarray:
 def test_channels_go_by_ascending_score_until_within_the_count(metric: str, seed: int) -> None:
     budget = planned(cost_of(16, 24, 32), metric, 0.5)
     scores = scores_of(budget, seed)
-    zero = budget.choose(scores, budget.count)
-    assert budget.of(zero) <= budget.count
+    zero = budget.choose(scores, budget.counts)
+    assert budget.of(zero) <= budget.counts
     assert budget.of(zero) == budget.cost.measure(metric, kept_of(budget, zero))
     last = max(np.flatnonzero(zero), key=lambda channel: scores[channel])
     one_less = zero.copy()
     one_less[last] = False
-    assert budget.of(one_less) > budget.count
+    assert budget.of(one_less) > budget.counts
     # Whatever stays with a lower score than something that went is held by its group's floor.
     kept = kept_of(budget, zero)
     for channel in np.flatnonzero(~zero & (scores < scores[last])):
@@ -65,7 +65,7 @@ def test_the_floor_keeps_the_best_channels_of_every_group(floor: float) -> None:
     assert least.tolist() == [max(1, int(np.ceil(floor * n))) for n in (16, 24, 32)]
     budget = planned(cost, "channels", float(least.sum()), floor)
     scores = scores_of(budget)
-    zero = budget.choose(scores, budget.count, exact=True)
+    zero = budget.choose(scores, budget.counts, exact=True)
     for group, count in enumerate(least):
         own = np.flatnonzero(budget.group_of_channel == group)
         best = own[np.argsort(scores[own])[-count:]]
@@ -78,7 +78,7 @@ def test_an_infinite_score_stays_whatever_is_asked() -> None:
     scores[:16] = np.inf
     scores[20] = np.nan
     for exact in (False, True):
-        zero = budget.choose(scores, 1, exact=exact)
+        zero = budget.choose(scores, np.array([1]), exact=exact)
         assert not zero[:16].any()
         assert not zero[20]
         assert zero[16:].sum() == 56 - budget.floor[1:].sum()
@@ -89,10 +89,10 @@ def test_exact_looks_past_a_large_step() -> None:
     cost = cost_of(64, 4, 64)
     budget = planned(cost, "params", 0.79, floor=0.0)
     scores = np.concatenate([np.full(64, 9.0), [1.0, 2.0, 3.0, 4.0], np.linspace(5, 8, 64)])
-    prefix = budget.choose(scores, budget.count)
-    chosen = budget.choose(scores, budget.count, exact=True)
-    assert budget.of(prefix) < 0.9 * budget.count
-    assert 0.995 * budget.count <= budget.of(chosen) <= budget.count
+    prefix = budget.choose(scores, budget.counts)
+    chosen = budget.choose(scores, budget.counts, exact=True)
+    assert budget.of(prefix) < 0.9 * budget.counts
+    assert 0.995 * budget.counts <= budget.of(chosen) <= budget.counts
     # The order still holds but for the channels that would undershoot.
     assert chosen[64:].sum() > 0
     assert not chosen[:64].any()
@@ -103,23 +103,23 @@ def test_exact_looks_past_a_large_step() -> None:
 def test_exact_never_exceeds_and_is_never_worse_than_the_order(seed: int, share: float) -> None:
     budget = planned(cost_of(6, 8, 7), "macs", share, floor=0.0)
     scores = scores_of(budget, seed)
-    prefix = budget.choose(scores, budget.count)
-    chosen = budget.choose(scores, budget.count, exact=True)
-    assert budget.of(prefix) <= budget.of(chosen) <= budget.count
+    prefix = budget.choose(scores, budget.counts)
+    chosen = budget.choose(scores, budget.counts, exact=True)
+    assert budget.of(prefix) <= budget.of(chosen) <= budget.counts
 
 
 def test_nothing_goes_where_nothing_has_to() -> None:
     budget = planned(cost_of(6, 8), "macs", 1.0)
-    assert budget.count == budget.dense
+    assert budget.counts == budget.dense
     for exact in (False, True):
-        assert not budget.choose(scores_of(budget), budget.count, exact=exact).any()
+        assert not budget.choose(scores_of(budget), budget.counts, exact=exact).any()
     assert budget.macs_share(np.zeros(14, dtype=bool)) == 1.0
 
 
 def test_macs_are_reported_whatever_is_budgeted() -> None:
     cost = cost_of(6, 8)
     budget = planned(cost, "channels", 0.5)
-    zero = budget.choose(scores_of(budget), budget.count)
+    zero = budget.choose(scores_of(budget), budget.counts)
     expected = cost.macs(kept_of(budget, zero)) / cost.macs(cost.channels)
     assert budget.macs_share(zero) == expected < 1
 
@@ -164,4 +164,38 @@ def test_what_the_hint_of_an_unreachable_target_offers_can_be_had() -> None:
     offered = re.search(r"macs=(\S+)", caught.value.hint or "")
     assert offered is not None
     budget = planned(cost, "macs", float(offered[1]))
-    assert budget.of(budget.choose(scores_of(budget), budget.count)) <= budget.count
+    assert budget.of(budget.choose(scores_of(budget), budget.counts)) <= budget.counts
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_several_targets_all_hold_and_one_is_hardly_missed(seed: int) -> None:
+    cost = cost_of(64, 96, 64)
+    target = TargetConfig(macs=0.5, params=0.4, channels=0.95)
+    budget = plan_budget(cost, target, floor=0.0)
+    assert [limit.metric for limit in budget.limits] == ["macs", "params", "channels"]
+    zero = budget.choose(scores_of(budget, seed), budget.counts, exact=True)
+    left = budget.of(zero) / budget.counts
+    assert (left <= 1).all()
+    without_one = cost.channels - np.eye(3)
+    step = max(budget.dense[1] - cost.measure("params", kept) for kept in without_one)
+    assert left.max() >= 1 - step / budget.counts[1]
+
+
+def test_what_a_channel_saves_of_several_targets_adds_up() -> None:
+    cost = cost_of(16, 24, 32)
+    both = plan_budget(cost, TargetConfig(macs=0.5, params=0.4), floor=0.0).saving
+    macs = plan_budget(cost, TargetConfig(macs=0.5), floor=0.0).saving
+    params = plan_budget(cost, TargetConfig(params=0.4), floor=0.0).saving
+    np.testing.assert_allclose(both, macs + params, rtol=1e-12)
+    # A target that is met already ranks nothing.
+    met = plan_budget(cost, TargetConfig(macs=0.5, params=1.0), floor=0.0).saving
+    np.testing.assert_array_equal(met, macs)
+
+
+def test_megabytes_are_named_as_such_when_refused() -> None:
+    cost = cost_of(64, 128)
+    dense = cost.measure("size_mb", cost.channels)
+    with pytest.raises(TargetError, match=f"^target size-mb=25 is more than .* {dense / 1e6:.4g} "):
+        planned(cost, "size_mb", 25.0)
+    budget = planned(cost, "size_mb", 0.5)
+    assert budget.counts.tolist() == [dense // 2]

@@ -19,7 +19,7 @@ from tests.training.problems import CPU, Recorder, digits, net, run
 
 
 def half_of_the_macs(cost: CostModel) -> Budget:
-    return plan_budget(cost, TargetConfig(metric="macs", amount=0.5), floor=0.1)
+    return plan_budget(cost, TargetConfig(macs=0.5), floor=0.1)
 
 
 @pytest.mark.parametrize("metric", ["macs", "channels"])
@@ -28,7 +28,7 @@ def test_a_run_with_a_budget_ends_on_it_with_exact_zeros(
     epochs: int, freeze: float, metric: str
 ) -> None:
     model, recorder = net(), Recorder()
-    target = TargetConfig.model_validate({"metric": metric, "amount": 0.5})
+    target = TargetConfig.model_validate({metric: 0.5})
 
     def budget_of(cost: CostModel) -> Budget:
         return plan_budget(cost, target, floor=0.1)
@@ -39,11 +39,11 @@ def test_a_run_with_a_budget_ends_on_it_with_exact_zeros(
         budget_of=budget_of,
         observer=recorder,
     )
-    budget = budget_of(cost)
+    (limit,) = budget_of(cost).limits
     kept = cost.kept(identify(model, structure).removable)
     # One channel is 4 % of the MACs here, and exactly one channel of the channels.
-    slack = 0.1 * budget.count if metric == "macs" else 0
-    assert budget.count - slack <= cost.measure(metric, kept) <= budget.count
+    slack = 0.1 * limit.count if metric == "macs" else 0
+    assert limit.count - slack <= cost.measure(metric, kept) <= limit.count
     share = cost.macs(kept) / cost.macs(cost.channels)
     assert trained.history[-1].macs_share == pytest.approx(share)
     assert trained.zero_set_stability == 1.0
@@ -151,9 +151,7 @@ def test_a_frozen_layer_stays_as_it_is_and_its_channels_stay() -> None:
     trained, structure, _ = run(
         model,
         TrainingConfig(epochs=2),
-        budget_of=lambda cost: plan_budget(
-            cost, TargetConfig(metric="channels", amount=0.75), floor=0.1
-        ),
+        budget_of=lambda cost: plan_budget(cost, TargetConfig(channels=0.75), floor=0.1),
     )
     assert torch.equal(model.fc.weight, before)
     assert {k: len(v) for k, v in identify(model, structure).removable.items()} == {"conv1": 7}

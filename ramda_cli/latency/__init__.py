@@ -1,0 +1,5 @@
+"""How long smaller models take, measured operator by operator before there is one."""
+
+from ramda_cli.latency.table import LatencyTable, measure_latency
+
+__all__ = ["LatencyTable", "measure_latency"]

@@ -1,0 +1,177 @@
+"""A latency table: what each operator of a model takes on a device, as a function of the widths.
+
+Smaller models of random widths are built by removing channels, and each of their operators is
+timed. An operator's time is fitted, by non-negative least squares over these models, as
+
+    t = a + b · MACs + c · elements of its result + d · elements of its operands,
+
+where each of the three is a product of sizes that are affine in the kept channels. The sum over the
+operators is brought to the time of the whole model by one factor, fitted over the same models, so
+that the overhead of a call is in it. What comes out is a `Products`, as every cost is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import nnls
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from ramda_cli.latency.timing import Timed, time_models
+from ramda_cli.observer import Observer
+from ramda_cli.structure import Structure
+from ramda_cli.structure.discover import ChannelGraph
+from ramda_cli.structure.export import ExampleInputs, split_inputs
+from ramda_cli.structure.labels import Value
+from ramda_cli.structure.size_terms import Counts, Products, SizeTerms, Term, pack
+from ramda_cli.surgery.kept import KeptPositions
+from ramda_cli.surgery.program import GraphModel
+from ramda_cli.surgery.rewrite import rewrite_program
+
+_FITTED = 12
+"""Models that are fitted; with four unknowns an operator has three times as many equations."""
+
+_CHECKED = 3
+"""Models that the fit has not seen."""
+
+_LEAST_SHARE = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyTable:
+    """What was measured and fitted.
+
+    Attributes:
+        products: nanoseconds of a model, over the kept channels of each group.
+        dense_ns: measured, of the dense model.
+        operators: nanoseconds of each operator of the dense model, as it was fitted, by name.
+        errors: relative, of the fit for models that it has not seen.
+    """
+
+    products: Products
+    dense_ns: float
+    operators: dict[str, float]
+    errors: tuple[float, ...]
+
+
+@torch.no_grad()
+def measure_latency(
+    model: nn.Module,
+    structure: Structure,
+    inputs: ExampleInputs,
+    *,
+    device: torch.device,
+    floor: npt.NDArray[np.int64],
+    observer: Observer,
+    seed: int = 0,
+) -> LatencyTable:
+    """Time smaller models of random widths and fit the table.
+
+    Args:
+        model: in evaluation mode on `device`; its time does not depend on its weights.
+        structure: of the model.
+        inputs: what is timed: as for `discover`, and of the same sizes but for the batch.
+        device: where to measure.
+        floor: channels of each group that the smallest of these models keep.
+        observer: is told of the progress.
+        seed: of the widths.
+
+    Raises:
+        ValueError: the structure was not discovered on a graph.
+    """
+    graph = structure.graph
+    if graph is None:
+        raise ValueError("latencies need the structure of discover(), not single-tensor groups")
+    channels = np.array([group.channels for group in structure.groups], dtype=np.int64)
+    kept = _random_widths(channels, floor, seed)
+    models = [_smaller(model, structure, graph, counts) for counts in kept]
+    args, kwargs = pytree.tree_map(
+        lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf,
+        split_inputs(inputs),
+    )
+    observer.stage("latency", f"timing {len(models)} models of random widths")
+    timed = time_models(models, args, kwargs, device=device)
+    return _fit(SizeTerms(structure), graph, kept, timed)
+
+
+def _random_widths(
+    channels: npt.NDArray[np.int64], floor: npt.NDArray[np.int64], seed: int
+) -> list[Counts]:
+    """Return dense widths first, then random ones: of some models most are small, of some large."""
+    generator = np.random.default_rng(seed)
+    least = np.maximum(floor, np.ceil(_LEAST_SHARE * channels))
+    widths = [channels.astype(np.float64)]
+    for overall in generator.permutation(np.linspace(0.0, 1.0, _FITTED + _CHECKED - 1)):
+        share = np.clip(overall + generator.uniform(-0.4, 0.4, channels.size), 0.0, 1.0)
+        widths.append(np.maximum(least, np.round(least + share * (channels - least))))
+    return widths
+
+
+def _smaller(
+    model: nn.Module, structure: Structure, graph: ChannelGraph, kept: Counts
+) -> GraphModel:
+    gone = {
+        group.name: range(int(count), group.channels)
+        for group, count in zip(structure.groups, kept, strict=True)
+    }
+    return rewrite_program(model, graph.trace, KeptPositions.of_channels(graph, gone)).eval()
+
+
+def _fit(
+    sizes: SizeTerms, graph: ChannelGraph, kept: Sequence[Counts], timed: Sequence[Timed]
+) -> LatencyTable:
+    fitted, checked = slice(None, _FITTED), slice(_FITTED, None)
+    terms: list[Term] = []
+    operators: dict[str, float] = {}
+    for node in graph.trace.program.graph.nodes:
+        times = np.array([each.operators.get(node.name, 0.0) for each in timed[fitted]])
+        if times.any():
+            found = _fit_operator(sizes, graph, node, times, kept[fitted])
+            operators[node.name] = pack(found, sizes.groups)(kept[0])
+            terms += found
+    whole = np.array([each.whole for each in timed])
+    summed = np.array([pack(terms, sizes.groups)(counts) for counts in kept])
+    factor = float(np.median(whole[fitted] / summed[fitted]))
+    products = pack([(factor * c, factors) for c, factors in terms], sizes.groups)
+    errors = factor * summed[checked] / whole[checked] - 1
+    return LatencyTable(products, float(whole[0]), operators, tuple(errors.tolist()))
+
+
+def _fit_operator(
+    sizes: SizeTerms,
+    graph: ChannelGraph,
+    node: fx.Node,
+    times: npt.NDArray[np.float64],
+    kept: Sequence[Counts],
+) -> list[Term]:
+    """Return the terms of one operator, in nanoseconds."""
+    constant: list[Term] = [(1.0, [])]
+    candidates = [constant, sizes.contraction(node), *_elements(sizes, graph, node)]
+    features = [terms for terms in candidates if terms]
+    columns = np.array(
+        [[pack(terms, sizes.groups)(counts) for terms in features] for counts in kept]
+    )
+    scale = columns.max(axis=0)
+    # Each equation divided by its time, for small models to count as much as large ones.
+    coefficients, _ = nnls(columns / scale / times[:, None], np.ones(len(times)))
+    return [
+        (weight / each * c, factors)
+        for weight, each, terms in zip(coefficients, scale, features, strict=True)
+        for c, factors in terms
+        if weight > 0
+    ]
+
+
+def _elements(sizes: SizeTerms, graph: ChannelGraph, node: fx.Node) -> list[list[Term]]:
+    """Return the elements of an operator's result and those of its operands."""
+    values = graph.trace.values
+    result = values.get(node.name)
+    made: list[Term] = [(1.0, sizes.elements(result))] if isinstance(result, Value) else []
+    operands = [values.get(operand.name) for operand in node.all_input_nodes]
+    read: list[Term] = [
+        (1.0, sizes.elements(value)) for value in operands if isinstance(value, Value)
+    ]
+    return [made, read]
