@@ -36,6 +36,10 @@ class TrainingError(RamdaError):
     """Training cannot go on, for example because the loss is not finite."""
 
 
+class BenchError(RamdaError):
+    """A model cannot be run or timed as asked."""
+
+
 class OutputError(RamdaError):
     """A file cannot be written, or the output directory is not free."""
 

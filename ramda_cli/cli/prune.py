@@ -72,6 +72,15 @@ def prune(
             show_default=False,
         ),
     ] = None,
+    bench: Annotated[
+        bool | None,
+        typer.Option(
+            "--bench/--no-bench",
+            rich_help_panel="Output",
+            help="Measure latency for the report, about 10 seconds.",
+            show_default=False,
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Fine-tune MODEL until whole channels are zero, remove them, prove that nothing changed.
@@ -114,6 +123,7 @@ def prune(
         "output.directory": output,
         "output.overwrite": overwrite,
         "output.onnx": onnx,
+        "output.bench": bench,
     }
     config = load_config(config_file, overrides, sets or ())
     with stdout_to_stderr(), progress() as observer:

@@ -186,11 +186,13 @@ class OutputConfig(_Section):
         directory: the output directory.
         overwrite: whether it may hold files of an earlier run.
         onnx: whether to write and check `model.onnx`.
+        bench: whether to measure latency at the end, for the report; about 10 seconds.
     """
 
     directory: LenientPath = Path("out")
     overwrite: bool = False
     onnx: bool = True
+    bench: bool = True
 
 
 class RunConfig(_Section):

@@ -49,6 +49,25 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
     raise _does_not_fit(path, f"its layout is {document.get('layout')!r}")
 
 
+def build_dense(path: str | os.PathLike[str]) -> nn.Module | None:
+    """Build the dense architecture of a file with random weights, in eval mode on the CPU.
+
+    None when the file does not know it, or knows only a factory in somebody's Python code.
+
+    Raises:
+        FileFormatError, ModelError: as `load`.
+    """
+    path = Path(path)
+    document = read_header(path)
+    kind = _mapping(document, "source").get("kind")
+    if kind is None or kind == "file":
+        return None
+    source = _source(path, document)
+    with torch.device("meta"):
+        _check_size(path, _build(path, source), read_tensors(path))
+    return _build(path, source).eval()
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read all tensors of a safetensors file onto the CPU.
 
@@ -151,6 +170,11 @@ def _check_native_tensors(path: Path, dense: nn.Module, tensors: Mapping[str, Te
             )
         if tensor.is_floating_point() != whole.is_floating_point():
             raise _does_not_fit(path, f"{key} has dtype {tensor.dtype}")
+    _check_size(path, dense, tensors)
+
+
+def _check_size(path: Path, dense: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a dense architecture that is far larger than what the file holds of it."""
     held = sum(tensor.numel() for tensor in tensors.values())
     size = sum(tensor.numel() for tensor in [*dense.parameters(), *dense.buffers()])
     if size > max(_SMALL_ELEMENTS, _MOST_REMOVED * held):

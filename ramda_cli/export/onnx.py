@@ -62,14 +62,24 @@ def export_onnx(model: nn.Module, path: Path, example_inputs: ExampleInputs) -> 
         model.to(device)
 
 
-def open_onnx(path: Path) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+def open_onnx(
+    path: Path, *, threads: int | None = None
+) -> Callable[[Sequence[Tensor]], list[Tensor]]:
     """Return a function that runs an ONNX file in ONNX Runtime on the CPU.
+
+    Args:
+        path: of the file.
+        threads: how many to use, which sleep between runs, so that two models can be timed in
+            turns; ONNX Runtime's own choice when not given.
 
     Raises:
         OutputError: ONNX Runtime does not take it; the returned function raises it too.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]

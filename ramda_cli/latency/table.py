@@ -58,7 +58,7 @@ class LatencyTable:
 
 
 @torch.no_grad()
-def measure_latency(
+def measure_table(
     model: nn.Module,
     structure: Structure,
     inputs: ExampleInputs,

@@ -50,7 +50,7 @@ def load_file_model(config: ModelConfig, *, image_size: int | None, seed: int) -
         channels = preprocessing.input_size[0]
         preprocessing = replace(preprocessing, input_size=(channels, image_size, image_size))
     with seeded(seed):
-        module = _call(factory, config.name)
+        module = call_factory(factory, config.name)
     origin = "the factory's own"
     if config.weights is not None:
         load_weights_(module, config.weights, model=config.name)
@@ -107,7 +107,12 @@ def _run(path: Path) -> ModuleType:
     return module
 
 
-def _call(factory: Callable[[], nn.Module], name: str) -> nn.Module:
+def call_factory(factory: Callable[[], nn.Module], name: str) -> nn.Module:
+    """Call what `load_factory` returned for this name.
+
+    Raises:
+        ModelError: it fails, or returns something else than a module.
+    """
     try:
         module = factory()
     except Exception as error:  # as above

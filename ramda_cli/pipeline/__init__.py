@@ -1,8 +1,9 @@
 """The straight line from a model's name to proven files, and the commands beside it."""
 
+from ramda_cli.pipeline.bench import bench
 from ramda_cli.pipeline.bench_optimizer import bench_optimizer
 from ramda_cli.pipeline.evaluate import evaluate
 from ramda_cli.pipeline.inspect import inspect
 from ramda_cli.pipeline.prune import prune
 
-__all__ = ["bench_optimizer", "evaluate", "inspect", "prune"]
+__all__ = ["bench", "bench_optimizer", "evaluate", "inspect", "prune"]

@@ -25,7 +25,7 @@ def evaluate(path: Path, data: DataConfig, *, device: str = "auto") -> dict[str,
         DataError: the data cannot be read or has other classes.
     """
     details = read_header(path).get("details")
-    preprocessing, classes = _read_details(path, details)
+    preprocessing, classes = read_details(path, details)
     bundle = build_data(data, preprocessing, seed=0)
     if len(bundle.class_names) != classes:
         raise DataError(
@@ -46,7 +46,12 @@ def evaluate(path: Path, data: DataConfig, *, device: str = "auto") -> dict[str,
     }
 
 
-def _read_details(path: Path, details: object) -> tuple[Preprocessing, int]:
+def read_details(path: Path, details: object) -> tuple[Preprocessing, int]:
+    """Return what the images of a file must look like, and how many classes it tells apart.
+
+    Raises:
+        FileFormatError: the file does not say it.
+    """
     try:
         if not isinstance(details, dict):
             raise TypeError("no details")

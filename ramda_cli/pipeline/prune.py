@@ -5,13 +5,14 @@ import sys
 
 import numpy as np
 import torch
+from torch import nn
 
 from ramda_cli.config.loading import dump_config
 from ramda_cli.config.schema import RunConfig
 from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
-from ramda_cli.errors import ConfigError, StructureError, TargetError
-from ramda_cli.latency import measure_latency
+from ramda_cli.errors import BenchError, ConfigError, StructureError, TargetError
+from ramda_cli.latency import measure_table
 from ramda_cli.models.heads import adapt_head
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.models.loading import load_model
@@ -20,10 +21,12 @@ from ramda_cli.optimizers import Penalty, penalties
 from ramda_cli.pipeline.devices import choose_device
 from ramda_cli.pipeline.files import discarding_unproven, write_files
 from ramda_cli.pipeline.fitting import fit, keeping_interrupted_weights
+from ramda_cli.pipeline.latency import measure_latency, plan_benchmark
 from ramda_cli.pipeline.proving import prove
 from ramda_cli.pipeline.summary import Outcome, summarize
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.regularizers import GroupLasso
+from ramda_cli.report.document import Latency
 from ramda_cli.structure import (
     Structure,
     Support,
@@ -35,6 +38,8 @@ from ramda_cli.structure.cost import CostModel
 from ramda_cli.structure.widths import Widths, hold_back, plan_widths
 from ramda_cli.surgery import remove
 from ramda_cli.training import Budget, plan_budget
+
+_BENCH_SECONDS = 10.0
 
 
 def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
@@ -103,9 +108,10 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
                 workspace, smaller, plan, proven, loaded=loaded, data=data,
                 onnx=config.output.onnx, observer=observer,
             )  # fmt: skip
+            latency = _latency(config, model, smaller, loaded, device, observer)
             outcome = Outcome(
                 loaded, data, structure, support, cost, budget, trained, files, new_head, notes,
-                str(device), shlex.join(["ramda", *sys.argv[1:]]),
+                str(device), shlex.join(["ramda", *sys.argv[1:]]), latency,
             )  # fmt: skip
             document = files.finish(lambda listed: summarize(config, outcome, listed))
         workspace.finish()
@@ -152,7 +158,7 @@ def _add_latency(
     """Measure what operators take and make it a cost; return how well the fit is met."""
     one = tuple(images[:1] for images in loaded.example_inputs)
     floor = np.ceil(config.structure.floor * cost.channels).astype(np.int64)
-    table = measure_latency(
+    table = measure_table(
         loaded.module.to(device), structure, one,
         device=device, floor=floor, observer=observer, seed=config.training.seed,
     )  # fmt: skip
@@ -192,3 +198,22 @@ def _penalties(config: RunConfig, structure: Structure, loaded: LoadedModel) -> 
     if config.structure.penalize == "paper":
         return penalties(input_channel_structure(loaded.module), regularizer)
     return penalties(structure, regularizer)
+
+
+def _latency(
+    config: RunConfig,
+    model: nn.Module,
+    smaller: nn.Module,
+    loaded: LoadedModel,
+    device: torch.device,
+    observer: Observer,
+) -> Latency | None:
+    """Time both models; a run that is proven does not fail because they cannot be timed."""
+    if not config.output.bench:
+        return None
+    plan = plan_benchmark(device, seconds=_BENCH_SECONDS, runtimes=("eager",))
+    try:
+        return measure_latency(model, smaller, loaded.example_inputs, plan, observer)
+    except BenchError as error:
+        observer.note(f"the latency was not measured: {error}")
+        return None

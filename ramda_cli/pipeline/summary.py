@@ -23,6 +23,7 @@ from ramda_cli.report.document import (
     EpochEntry,
     FileEntry,
     GroupEntry,
+    Latency,
     ModelEntry,
     ProofEntry,
     Reached,
@@ -59,6 +60,7 @@ class Outcome:
     notes: tuple[str, ...]
     device: str
     command: str
+    latency: Latency | None
 
 
 def summarize(config: RunConfig, outcome: Outcome, files: tuple[FileEntry, ...]) -> Report:
@@ -85,6 +87,7 @@ def summarize(config: RunConfig, outcome: Outcome, files: tuple[FileEntry, ...])
         further=tuple(further),
         size=_sizes(outcome),
         accuracy=_accuracy(outcome),
+        latency=outcome.latency,
         proof=_proof(outcome.files.proven.proof),
         groups=_groups(outcome),
         fixed=fixed_entries(outcome.structure.fixed),

@@ -11,6 +11,7 @@ from ramda_cli.report.formatting import count, percent, share_of, text_of
 from ramda_cli.report.markdown import escaped, table
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.rows import paired_sizes
+from ramda_cli.report.speed import latency_rows
 from ramda_cli.report.tables import titled_table
 
 
@@ -80,9 +81,20 @@ def _figures(one: Report, other: Report) -> Iterator[Line]:
     a, b = one.accuracy.after_removal, other.accuracy.after_removal
     change = f"{100 * (b - a):+.2f} points" if one.accuracy.metric == other.accuracy.metric else ""
     yield Line(_metric(one, other), percent(a, 2), percent(b, 2), change)
+    yield from _latencies(one, other)
     yield Line("proof", _verdict(one), _verdict(other))
     yield Line("training", _training(one), _training(other))
     yield Line("made", one.reproducibility.date, other.reproducibility.date)
+
+
+def _latencies(one: Report, other: Report) -> Iterator[Line]:
+    """Yield both latencies and speed-ups; two runs have no ratio, for they were not in turns."""
+    tables = [[] if r.latency is None else latency_rows(r.latency) for r in (one, other)]
+    rows = [{label: (pruned, speedup) for label, _, pruned, speedup in table} for table in tables]
+    for label in dict.fromkeys([*rows[0], *rows[1]]):
+        a, b = (own.get(label, ("-", "-")) for own in rows)
+        yield Line(f"latency, {label}", a[0], b[0])
+        yield Line(f"speed-up, {label}", a[1], b[1])
 
 
 def _verdict(report: Report) -> str:

@@ -126,6 +126,59 @@ class Accuracy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimingEntry:
+    """How long one model takes for a batch.
+
+    Attributes:
+        median_ms, p90_ms: of the calls; nine of ten are faster than the second.
+        inputs_per_second: inputs of a batch over the median.
+        peak_bytes: of the device's memory during a call, weights included; null off CUDA.
+    """
+
+    median_ms: float
+    p90_ms: float
+    inputs_per_second: float
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatioEntry:
+    """The median of paired ratios, and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyEntry:
+    """Both models in one runtime at one batch size, timed in turns.
+
+    Attributes:
+        runtime: `eager` and `compile` are torch's, `onnx` is ONNX Runtime.
+        rounds: turns of each model.
+        dense: the model with all its channels; null when it was not measured.
+        speedup: time of the dense model over that of the pruned one; null as `dense`.
+    """
+
+    runtime: str
+    batch_size: int
+    rounds: int
+    dense: TimingEntry | None = None
+    pruned: TimingEntry
+    speedup: RatioEntry | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """How fast the model is on one machine; `device` is its maker's name, `threads` the CPU's."""
+
+    device: str
+    threads: int
+    measurements: tuple[LatencyEntry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckEntry:
     """One comparison of outputs; `inputs` counts the samples compared."""
 
@@ -223,6 +276,7 @@ class Report:
     Attributes:
         reached: of the first target.
         further: of any others.
+        latency: null when it was not measured; the documents of early versions lack it.
         layout: what the file loads as.
     """
 
@@ -234,6 +288,7 @@ class Report:
     further: tuple[Reached, ...] = ()
     size: Sizes
     accuracy: Accuracy
+    latency: Latency | None = None
     proof: ProofEntry
     groups: tuple[GroupEntry, ...]
     fixed: tuple[FixedEntry, ...]

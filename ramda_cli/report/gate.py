@@ -1,12 +1,13 @@
-"""What a CI job demands of a pruned model, decided from its report alone."""
+"""What a CI job demands of a pruned model, decided from its report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from ramda_cli.errors import ConfigError
-from ramda_cli.report.document import Report
+from ramda_cli.report.document import Latency, LatencyEntry, Report
 from ramda_cli.report.formatting import count, percent
+from ramda_cli.report.speed import milliseconds, ratio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,10 @@ class Limits:
         size_bytes: most bytes of `model.safetensors`.
         drop: most points, hundredths of 1, that the metric may lie below the pretrained model's.
         metric: least value of the metric, in [0, 1].
+        speedup: least ratio of the dense model's latency to the pruned one's, in torch.
+        latency_ms: most milliseconds of the median call, in torch.
+        batch_size: at which these two are judged; the largest measured for the speed-up and the
+            smallest for the latency when not given.
     """
 
     params: int | None = None
@@ -26,6 +31,9 @@ class Limits:
     size_bytes: float | None = None
     drop: float | None = None
     metric: float | None = None
+    speedup: float | None = None
+    latency_ms: float | None = None
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,50 @@ def judge(report: Report, limits: Limits) -> tuple[Verdict, ...]:
             f" of at least {percent(limits.metric, 2)}"
         )
         verdicts.append(Verdict("min-metric", text, accuracy.after_removal >= limits.metric))
+    if limits.speedup is not None:
+        verdicts.append(_speedup(report.latency, limits.speedup, limits.batch_size))
+    if limits.latency_ms is not None:
+        verdicts.append(_latency(report.latency, limits.latency_ms, limits.batch_size))
     return tuple(verdicts)
+
+
+def _speedup(latency: Latency | None, limit: float, batch_size: int | None) -> Verdict:
+    """Judge the median; a spread that reaches down to 1 is no speed-up at all."""
+    entry = _measured(latency, batch_size, largest=True)
+    if entry.speedup is None:
+        raise ConfigError(
+            "the dense model was not measured, so there is no speed-up",
+            hint="demand a latency with --max-latency-ms",
+        )
+    passed = entry.speedup.median >= limit and (entry.speedup.low > 1 or limit <= 1)
+    text = f"{ratio(entry.speedup)} at batch {entry.batch_size} of at least {limit:g}x"
+    return Verdict("min-speedup", text, passed)
+
+
+def _latency(latency: Latency | None, limit: float, batch_size: int | None) -> Verdict:
+    entry = _measured(latency, batch_size, largest=False)
+    median, p90 = entry.pruned.median_ms, entry.pruned.p90_ms
+    text = (
+        f"{milliseconds(median)} (nine of ten below {milliseconds(p90)})"
+        f" at batch {entry.batch_size} of at most {limit:g} ms"
+    )
+    return Verdict("max-latency-ms", text, median <= limit)
+
+
+def _measured(latency: Latency | None, batch_size: int | None, *, largest: bool) -> LatencyEntry:
+    """Return torch's measurement at a batch size, or at the largest or smallest there is."""
+    entries = () if latency is None else latency.measurements
+    by_batch = {entry.batch_size: entry for entry in entries if entry.runtime == "eager"}
+    if not by_batch:
+        raise ConfigError("the report has no latency", hint="measure it with --measure")
+    wanted = (max if largest else min)(by_batch) if batch_size is None else batch_size
+    if wanted not in by_batch:
+        known = " and ".join(map(str, sorted(by_batch)))
+        raise ConfigError(
+            f"the report has no latency at batch {wanted}, but at {known}",
+            hint="give one of these, or measure it with --measure",
+        )
+    return by_batch[wanted]
 
 
 def junit(verdicts: Sequence[Verdict], *, suite: str) -> str:

@@ -17,6 +17,7 @@ from ramda_cli.report.formatting import (
 )
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.rows import accuracy_rows, size_rows
+from ramda_cli.report.speed import latency_rows, speed_sentence, threads
 from ramda_cli.report.terminal import asked_text, reached_amount
 
 
@@ -38,6 +39,7 @@ def render_html(document: object) -> str:
         sizes=size_rows(size),
         accuracies=accuracy_rows(report.accuracy),
         curves=_curves(report),
+        latencies=[] if report.latency is None else latency_rows(report.latency),
         configuration=yaml.safe_dump(dict(report.reproducibility.config), sort_keys=False),
     )
 
@@ -55,6 +57,8 @@ def _template():  # type: ignore[no-untyped-def]
         bytes=size_bytes,
         difference=difference,
         duration=duration,
+        speed=speed_sentence,
+        threads=threads,
         width=lambda group: round(100 * _share(group), 1),
         amount=lambda reached: reached_amount(reached).plain,
         kept=lambda group: percent(_share(group), 0),

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ramda_cli.report.document import GroupEntry, Report
+from ramda_cli.report.document import GroupEntry, Latency, Report
 from ramda_cli.report.formatting import (
     count,
     difference,
@@ -15,6 +15,7 @@ from ramda_cli.report.formatting import (
 )
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.rows import accuracy_rows, size_rows
+from ramda_cli.report.speed import latency_rows, speed_sentence, threads
 
 _SPECIAL: Final = re.compile(r"([\\`*_{}\[\]()#+!|~<>&@-])")
 
@@ -32,6 +33,7 @@ def render_markdown(document: object) -> str:
         _headline(report),
         size_table(report),
         accuracy_table(report),
+        *([] if report.latency is None else [_latency(report.latency)]),
         proof_table(report),
         _details(f"channels kept in {len(report.groups)} groups", _groups(report.groups)),
         _details("how it was made", _origin(report)),
@@ -75,6 +77,13 @@ def accuracy_table(report: Report) -> str:
     """Return the metric along the run."""
     accuracy = report.accuracy
     return table((escaped(accuracy.metric), ""), accuracy_rows(accuracy))
+
+
+def _latency(latency: Latency) -> str:
+    rows = [[escaped(cell) for cell in row] for row in latency_rows(latency)]
+    where = f"{latency.device}, {threads(latency.threads)}"
+    body = table(("latency", "dense", "pruned", "speed-up"), rows)
+    return f"{body}\n\n{escaped(f'{speed_sentence(latency)}; {where}')}"
 
 
 def proof_table(report: Report) -> str:

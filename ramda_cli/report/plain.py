@@ -8,10 +8,11 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from ramda_cli.errors import FileFormatError
+from ramda_cli.report.benchmark import Benchmark
 from ramda_cli.report.document import SCHEMA, Report
 from ramda_cli.report.inspection import Inspection
 
-_Document = TypeVar("_Document", Report, Inspection)
+_Document = TypeVar("_Document", Report, Inspection, Benchmark)
 
 
 def build_report(report: Report) -> dict[str, object]:
@@ -22,6 +23,11 @@ def build_report(report: Report) -> dict[str, object]:
 def build_inspection(inspection: Inspection) -> dict[str, object]:
     """Return an inspection as the JSON document that is printed."""
     return _document(inspection)
+
+
+def build_benchmark(benchmark: Benchmark) -> dict[str, object]:
+    """Return a benchmark as the JSON document that is printed."""
+    return _document(benchmark)
 
 
 def parse_report(document: object) -> Report:
@@ -38,6 +44,11 @@ def parse_report(document: object) -> Report:
 def parse_inspection(document: object) -> Inspection:
     """Return the typed inspection of a document; errors as `parse_report`."""
     return _parse(Inspection, document, "inspection")
+
+
+def parse_benchmark(document: object) -> Benchmark:
+    """Return the typed benchmark of a document; errors as `parse_report`."""
+    return _parse(Benchmark, document, "benchmark")
 
 
 def _parse(kind: type[_Document], document: object, name: str) -> _Document:
@@ -58,7 +69,7 @@ def _parse(kind: type[_Document], document: object, name: str) -> _Document:
         ) from error
 
 
-def _document(value: Report | Inspection) -> dict[str, object]:
+def _document(value: Report | Inspection | Benchmark) -> dict[str, object]:
     fields = dataclasses.fields(value)
     return {field.name: _plain(getattr(value, field.name)) for field in fields}
 

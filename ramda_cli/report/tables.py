@@ -15,6 +15,7 @@ from ramda_cli.report.document import (
     FileEntry,
     FixedEntry,
     GroupEntry,
+    Latency,
     ProofEntry,
     Sizes,
 )
@@ -27,6 +28,7 @@ from ramda_cli.report.formatting import (
     text_of,
 )
 from ramda_cli.report.rows import accuracy_rows, size_rows
+from ramda_cli.report.speed import latency_rows, speed_sentence, threads
 
 _MAX_GROUPS: Final = 40
 _MAX_NAMES: Final = 3
@@ -56,6 +58,16 @@ def accuracy_table(accuracy: Accuracy) -> Table:
     table = titled_table(text_of(accuracy.metric).plain, ("",), right=(1,))
     for label, value in accuracy_rows(accuracy):
         table.add_row(label, value)
+    return table
+
+
+def latency_table(latency: Latency) -> Table:
+    """Return the latency of both models, a row for each runtime and batch size."""
+    table = titled_table("latency", ("dense", "pruned", "speed-up"), right=(1, 2, 3))
+    for row in latency_rows(latency):
+        table.add_row(*map(text_of, row))
+    where = f"{latency.device}, {threads(latency.threads)}"
+    table.caption = text_of(f"{speed_sentence(latency)}; {where}")
     return table
 
 

@@ -19,6 +19,7 @@ from ramda_cli.report.tables import (
     files_table,
     fixed_table,
     groups_table,
+    latency_table,
     proof_table,
     sizes_table,
     verdict,
@@ -47,6 +48,8 @@ def render_terminal(document: object, console: Console) -> None:
     console.print()
     console.print(sizes_table(report.size))
     console.print(accuracy_table(report.accuracy))
+    if report.latency is not None:
+        console.print(latency_table(report.latency))
     console.print(proof_table(report.proof))
     if report.groups:
         console.print(groups_table(report.groups))

@@ -33,7 +33,7 @@ print(f"{sorted(heavy)} {time.process_time()}", file=sys.stderr)
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-@pytest.mark.parametrize("command", ["", "prune", "inspect", "report", "eval"])
+@pytest.mark.parametrize("command", ["", "prune", "inspect", "report", "eval", "bench"])
 def test_every_command_has_help_with_examples(ramda: Run, command: str, flag: str) -> None:
     result = ramda(*command.split(), flag)
     assert result.exit_code == 0

@@ -50,7 +50,7 @@ def build():
     return Net()
 """
 QUICK = ["--data", "digits", "--limit", "256", "--batch-size", "32", "--epochs", "2"]
-QUICK += ["--device", "cpu", "--no-onnx"]
+QUICK += ["--device", "cpu", "--no-onnx", "--no-bench"]
 HALF = ["--target", "macs=0.5"]
 
 
@@ -222,7 +222,7 @@ def test_a_new_head_has_no_dense_accuracy(
     ramda: Run, factory: str, out: Path, tmp_path: Path
 ) -> None:
     photos = image_folder(tmp_path / "photos")
-    args = ["--data", str(photos), "--batch-size", "4", "--epochs", "1", "--no-onnx"]
+    args = ["--data", str(photos), "--batch-size", "4", "--epochs", "1", "--no-onnx", "--no-bench"]
     result = ramda("prune", factory, *args, *HALF, "-o", str(out), "--json")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
@@ -451,7 +451,17 @@ def test_a_full_disk_is_named_and_leaves_no_result(
 def test_a_loss_that_is_no_number_stops_with_the_last_good_state(
     ramda: Run, out: Path, factory: str
 ) -> None:
-    args = ["--data", "digits", "--limit", "256", "--batch-size", "32", "--no-onnx", *HALF]
+    args = [
+        "--data",
+        "digits",
+        "--limit",
+        "256",
+        "--batch-size",
+        "32",
+        "--no-onnx",
+        "--no-bench",
+        *HALF,
+    ]
     result = ramda("prune", factory, *args, "--epochs", "3", "--lr", "1e30", "-o", str(out))
     kept = out / "checkpoints/last.safetensors"
     assert (result.exit_code, result.stdout) == (1, "")
@@ -549,7 +559,7 @@ def test_ctrl_c_is_130_and_keeps_the_weights(
     tmp_path: Path, out: Path, factory: str, ramda: Run
 ) -> None:
     args = ["prune", factory, "--data", "digits", "--batch-size", "32", "--epochs", "5000"]
-    args += ["--device", "cpu", "--no-onnx", *HALF, "-o", str(out)]
+    args += ["--device", "cpu", "--no-onnx", "--no-bench", *HALF, "-o", str(out)]
     process = subprocess.Popen(
         command(*args), cwd=tmp_path, env=environment(tmp_path),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

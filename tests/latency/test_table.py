@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ramda_cli.latency import measure_latency, table
+from ramda_cli.latency import measure_table, table
 from ramda_cli.latency.timing import Timed, time_models
 from ramda_cli.observer import SilentObserver
 from ramda_cli.structure import Structure, discover
@@ -40,9 +40,7 @@ def measured(net: tuple[Net, Structure], floor: int = 3) -> table.LatencyTable:
     model, structure = net
     floors = np.full(2, floor)
     one = torch.zeros(1, 3, 8, 8)
-    return measure_latency(
-        model, structure, one, device=CPU, floor=floors, observer=SilentObserver()
-    )
+    return measure_table(model, structure, one, device=CPU, floor=floors, observer=SilentObserver())
 
 
 def widths_of(model: GraphModel) -> list[int]:

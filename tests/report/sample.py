@@ -9,13 +9,17 @@ from ramda_cli.report.document import (
     FileEntry,
     FixedEntry,
     GroupEntry,
+    Latency,
+    LatencyEntry,
     ModelEntry,
     ProofEntry,
+    RatioEntry,
     Reached,
     Report,
     Reproducibility,
     Size,
     Sizes,
+    TimingEntry,
     TrainingEntry,
 )
 from ramda_cli.report.inspection import CandidateEntry, DenseSize, Inspection, Outcome, Removable
@@ -31,6 +35,29 @@ FIXED = (
             channels=192,
         )
         for index in range(5)
+    ),
+)
+
+LATENCY = Latency(
+    device="a CPU",
+    threads=2,
+    measurements=(
+        LatencyEntry(
+            runtime="eager",
+            batch_size=1,
+            rounds=60,
+            dense=TimingEntry(median_ms=0.8, p90_ms=0.9, inputs_per_second=1250.0),
+            pruned=TimingEntry(median_ms=0.75, p90_ms=0.85, inputs_per_second=1333.3),
+            speedup=RatioEntry(median=1.06, low=0.97, high=1.15),
+        ),
+        LatencyEntry(
+            runtime="eager",
+            batch_size=32,
+            rounds=40,
+            dense=TimingEntry(median_ms=12.0, p90_ms=13.0, inputs_per_second=2666.7),
+            pruned=TimingEntry(median_ms=6.6, p90_ms=7.0, inputs_per_second=4848.5),
+            speedup=RatioEntry(median=1.82, low=1.79, high=1.86),
+        ),
     ),
 )
 
@@ -63,6 +90,7 @@ REPORT = Report(
         reloaded=0.9889,
         onnx=0.9889,
     ),
+    latency=LATENCY,
     proof=ProofEntry(
         passed=True,
         checks=(

@@ -38,7 +38,7 @@ def test_every_table_has_rows_of_one_length():
         else:
             tables.append([])
     assert all(len(set(cells)) == 1 for cells in tables if cells)
-    assert sum(1 for cells in tables if cells) == 5
+    assert sum(1 for cells in tables if cells) == 6
 
 
 def test_names_are_no_markup():

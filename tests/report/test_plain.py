@@ -22,6 +22,7 @@ ORDER = [
     "further",
     "size",
     "accuracy",
+    "latency",
     "proof",
     "groups",
     "fixed",

@@ -1,0 +1,84 @@
+"""What is measured by default, and the report's entry for it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ramda_cli.benchmark import Measurement, Plan, Runtime, Timing, measure
+from ramda_cli.errors import ConfigError
+from ramda_cli.observer import Observer
+from ramda_cli.pipeline.devices import device_name
+from ramda_cli.report.document import Latency, LatencyEntry, RatioEntry, TimingEntry
+from ramda_cli.structure.export import ExampleInputs
+
+
+def plan_benchmark(
+    device: torch.device,
+    *,
+    seconds: float,
+    runtimes: Sequence[Runtime] = (),
+    batch_sizes: Sequence[int] = (),
+    threads: int | None = None,
+) -> Plan:
+    """Fill in what was not asked for.
+
+    Batch 1, and 32 on a CPU or 256 on CUDA. On a CPU torch and ONNX Runtime; on CUDA torch alone,
+    as this package's ONNX Runtime computes on the CPU. torch.compile on request: it may take a
+    minute for each model and batch size, and needs a compiler.
+
+    Raises:
+        ConfigError: ONNX Runtime is asked for on CUDA.
+    """
+    cuda = device.type == "cuda"
+    if cuda and "onnx" in runtimes:
+        raise ConfigError(
+            "ONNX Runtime is measured on the CPU", hint="give --device cpu with --runtime onnx"
+        )
+    chosen: Sequence[Runtime] = runtimes or (("eager",) if cuda else ("eager", "onnx"))
+    return Plan(
+        device=device,
+        runtimes=tuple(dict.fromkeys(chosen)),
+        batch_sizes=tuple(sorted(set(batch_sizes or (1, 256 if cuda else 32)))),
+        threads=threads or torch.get_num_threads(),
+        seconds=seconds,
+    )
+
+
+def measure_latency(
+    dense: nn.Module | None,
+    pruned: nn.Module,
+    example_inputs: ExampleInputs,
+    plan: Plan,
+    observer: Observer,
+) -> Latency:
+    """Measure as `ramda_cli.benchmark.measure`, and return the report's entry."""
+    measured = measure(dense, pruned, example_inputs, plan, observer)
+    return Latency(
+        device=device_name(plan.device),
+        threads=plan.threads,
+        measurements=tuple(_entry(each) for each in measured),
+    )
+
+
+def _entry(measured: Measurement) -> LatencyEntry:
+    speedup = measured.speedup
+    return LatencyEntry(
+        runtime=measured.runtime,
+        batch_size=measured.batch_size,
+        rounds=measured.rounds,
+        dense=None if measured.dense is None else _timing(measured.dense),
+        pruned=_timing(measured.pruned),
+        speedup=None
+        if speedup is None
+        else RatioEntry(median=speedup.median, low=speedup.low, high=speedup.high),
+    )
+
+
+def _timing(timing: Timing) -> TimingEntry:
+    return TimingEntry(
+        median_ms=timing.median_ms,
+        p90_ms=timing.p90_ms,
+        inputs_per_second=timing.inputs_per_second,
+        peak_bytes=timing.peak_bytes,
+    )
