@@ -161,7 +161,7 @@ def _arms(
 def _measure_one(
     arms: Sequence[_Arm], runtime: Runtime, size: int, batch: ExampleInputs, plan: Plan
 ) -> Measurement:
-    torch.compiler.reset()  # else the ninth program of a class would silently run uncompiled
+    torch.compiler.reset()  # else a model's ninth batch size would silently run uncompiled
     label = f"{runtime} at batch {size}"
     peaks = [_first_call(arm, batch, label, plan.device) for arm in arms]
     turns = take_turns([partial(arm.run, batch) for arm in arms], seconds=plan.share)

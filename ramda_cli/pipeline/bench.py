@@ -61,12 +61,11 @@ def bench(
     document = read_header(path)
     pruned = load(path)
     inputs = example_inputs(path, document)
-    source = document.get("source") or {}
     notes = []
     if dense is None:
         whole = build_dense(path)
     else:
-        whole = _from_factory(dense, source, pruned, inputs)
+        whole = _from_factory(dense, _replaced_head(document), pruned, inputs)
         notes.append(f"loading {dense} ran the Python code of that file")
     if whole is None:
         notes.append(_ALONE)
@@ -76,7 +75,7 @@ def bench(
     return build_benchmark(
         Benchmark(
             file=str(path),
-            dense=None if whole is None else dense or source["name"],
+            dense=None if whole is None else dense or document["source"]["name"],
             latency=latency,
             versions={
                 "ramda": ramda_cli.__version__,
@@ -100,7 +99,7 @@ def example_inputs(path: Path, document: Mapping[str, Any]) -> ExampleInputs:
 
 
 def _from_factory(
-    name: str, source: Mapping[str, Any], pruned: nn.Module, inputs: ExampleInputs
+    name: str, head: str | None, pruned: nn.Module, inputs: ExampleInputs
 ) -> nn.Module:
     """Run the user's factory; where training replaced its head, replace it again.
 
@@ -114,14 +113,21 @@ def _from_factory(
         )
     factory, _ = load_factory(name)
     module = call_factory(factory, name).float()
-    head = source.get("arguments", {}).get("head")
-    if isinstance(head, str):
+    if head is not None:
         classes = outputs_of(pruned, inputs)[0].shape[-1]
         try:
             replace_head_(module, head, classes)
         except (AttributeError, ValueError) as error:
             raise ModelError(
-                f"{name} has no head {head}, which training replaced",
+                f"{name} has no layer {head}, the head that training replaced",
                 hint="name the factory that the pruned model was made from",
             ) from error
     return module.eval()
+
+
+def _replaced_head(document: Mapping[str, Any]) -> str | None:
+    """Return the layer of a factory's module that had the wrong number of classes."""
+    match document.get("source"):
+        case {"kind": "file", "arguments": {"head": str() as head}}:
+            return head
+    return None

@@ -24,6 +24,7 @@ from typer.testing import Result
 
 from ramda_cli import load
 from ramda_cli.config.loading import load_config
+from ramda_cli.errors import BenchError
 from ramda_cli.file_header import read_header_report
 
 Run = Callable[..., Result]
@@ -162,6 +163,31 @@ def test_the_run_kept_its_promises(finished: tuple[Path, str]) -> None:
     ]  # fmt: skip
     model = load(finished[0] / "model.safetensors")
     assert sum(p.numel() for p in model.parameters()) == report["size"]["pruned"]["params"]
+
+
+def test_the_report_has_the_latency(finished: tuple[Path, str]) -> None:
+    latency = json.loads(finished[1])["latency"]
+    assert [(m["runtime"], m["batch_size"]) for m in latency["measurements"]] == [
+        ("eager", 1), ("eager", 32),
+    ]  # fmt: skip
+    for measured in latency["measurements"]:
+        assert measured["speedup"]["low"] <= measured["speedup"]["high"]
+        assert measured["dense"]["median_ms"] > 0
+
+
+def test_a_proven_run_does_not_fail_for_want_of_a_latency(
+    ramda: Run, out: Path, factory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise BenchError("256 inputs take 3.0 GiB")
+
+    prune = module("ramda_cli.pipeline.prune")
+    monkeypatch.setattr(prune, "measure_latency", fail)
+    args = [arg for arg in QUICK if arg != "--no-bench"]
+    result = ramda("prune", factory, *args, *HALF, "-o", str(out), "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "note: the latency was not measured: 256 inputs take 3.0 GiB\n" in result.stderr
+    assert json.loads(result.stdout)["latency"] is None
 
 
 def test_report_and_eval_read_what_was_written(finished: tuple[Path, str], ramda: Run) -> None:
@@ -451,17 +477,7 @@ def test_a_full_disk_is_named_and_leaves_no_result(
 def test_a_loss_that_is_no_number_stops_with_the_last_good_state(
     ramda: Run, out: Path, factory: str
 ) -> None:
-    args = [
-        "--data",
-        "digits",
-        "--limit",
-        "256",
-        "--batch-size",
-        "32",
-        "--no-onnx",
-        "--no-bench",
-        *HALF,
-    ]
+    args = ["--data", "digits", "--limit", "256", "--batch-size", "32", "--no-onnx", *HALF]
     result = ramda("prune", factory, *args, "--epochs", "3", "--lr", "1e30", "-o", str(out))
     kept = out / "checkpoints/last.safetensors"
     assert (result.exit_code, result.stdout) == (1, "")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ramda_cli.errors import FileFormatError, ModelError, RamdaError
-from ramda_cli.export import load, save
+from ramda_cli.export import build_dense, load, save
 from ramda_cli.export.program_json import program_from_json, program_to_json
 from ramda_cli.surgery.program import GraphProgram, Operation, Reference
 from tests.export.helpers import plain, resnet, rewrite
@@ -262,3 +262,17 @@ def test_bad_json_is_refused(tmp_path: Path) -> None:
         refused(path, "has a damaged header")
     save_file({"x": torch.ones(1)}, path, metadata={"ramda_format": "2", "ramda": "{}"})
     refused(path, "has format 2; this version reads 1")
+
+
+def test_a_dense_model_is_built_only_of_a_size_that_fits_its_file(graph: Path) -> None:
+    assert build_dense(graph) is None
+    known = {"kind": "timm", "name": "resnet10t", "arguments": {"num_classes": 7}}
+    dense = build_dense(rewrite(graph, document=setting("source", to=known)))
+    assert dense is not None
+    assert dense.fc.out_features == 7
+    assert not dense.training
+    factory = {**known, "kind": "file"}
+    assert build_dense(rewrite(graph, document=setting("source", to=factory))) is None
+    huge = {**known, "arguments": {"num_classes": 10**9}}
+    with pytest.raises(FileFormatError, match=r"its dense model has 51.,...,...,... elements"):
+        build_dense(rewrite(graph, document=setting("source", to=huge)))
