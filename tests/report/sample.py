@@ -1,5 +1,6 @@
 """A report and an inspection with every field filled in."""
 
+from ramda_cli.report.benchmark import Benchmark
 from ramda_cli.report.document import (
     Accuracy,
     Asked,
@@ -150,4 +151,13 @@ INSPECTION = Inspection(
     modules=("a", "b"),
     outcome=Outcome(layout="native", submodules={"Attention": 12}, max_relative_difference=3.1e-16),
     notes=("one operator has no rule",),
+)
+
+BENCHMARK = Benchmark(
+    file="out/model.safetensors",
+    dense="digits-resnet",
+    latency=LATENCY,
+    versions={"ramda": "0.1.0", "torch": "2.15.0"},
+    date="2026-01-05",
+    notes=("loading net.py:build ran the Python code of that file",),
 )

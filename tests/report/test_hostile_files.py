@@ -32,6 +32,9 @@ values = st.recursive(
 )
 
 
+LIMITS = Limits(params=1, macs=1, drop=0.0, metric=0.5, speedup=1.5, latency_ms=1.0)
+
+
 def _file(header: object, *, length: int | None = None) -> bytes:
     text = json.dumps(header).encode()
     return (len(text) if length is None else length).to_bytes(8, "little") + text
@@ -50,7 +53,7 @@ def _show(document: object) -> None:
         lambda: render_markdown(document),
         lambda: render_html(document),
         lambda: comparison_markdown(document, document),
-        lambda: judge(parse_report(document), Limits(params=1, macs=1, drop=0.0, metric=0.5)),
+        lambda: judge(parse_report(document), LIMITS),
     ):
         with contextlib.suppress(RamdaError):
             show()

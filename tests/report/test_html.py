@@ -11,7 +11,7 @@ import pytest
 from ramda_cli.report.document import EpochEntry
 from ramda_cli.report.html import render_html
 from ramda_cli.report.plain import build_report
-from tests.report.sample import REPORT
+from tests.report.sample import LATENCY, REPORT
 
 HISTORY = tuple(
     EpochEntry(
@@ -55,6 +55,9 @@ def test_everything_a_user_decides_from_is_there():
         "98.89 %",
         "proof passed",
         "validation batch",
+        "1.82x (1.79 to 1.86)",
+        "torch: 1.82x faster (1.79 to 1.86) at batch 32, no speed-up measured (0.97 to 1.15)",
+        "Timed in turns on a CPU, 2 threads.",
         "3.0e-16",
         "layer1.0.conv1",
         "28 %",
@@ -77,6 +80,11 @@ def test_a_failed_proof_and_a_missed_target_stand_out():
     text = _Page(render_html(build_report(failed))).text
     assert "proof FAILED" in text
     assert "the target was not met" in text
+
+
+def test_a_latency_that_was_not_measured_has_no_heading():
+    assert "Latency" in _Page(render_html(build_report(REPORT))).text
+    assert "Latency" not in _Page(render_html(build_report(replace(REPORT, latency=None)))).text
 
 
 def test_what_was_not_measured_has_no_curve():
@@ -104,6 +112,11 @@ def test_names_are_no_markup():
         groups=(replace(REPORT.groups[0], name=HOSTILE),),
         fixed=(replace(REPORT.fixed[0], name=HOSTILE, reason=HOSTILE, operator=HOSTILE),),
         files=(replace(REPORT.files[0], name=HOSTILE, sha256=HOSTILE),),
+        latency=replace(
+            LATENCY,
+            device=HOSTILE,
+            measurements=(replace(LATENCY.measurements[0], runtime=HOSTILE),),
+        ),
         layout=HOSTILE,
         notes=(HOSTILE,),
         reproducibility=replace(

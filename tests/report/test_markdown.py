@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ramda_cli.report.markdown import escaped, render_markdown
 from ramda_cli.report.plain import build_report
-from tests.report.sample import REPORT
+from tests.report.sample import LATENCY, REPORT
 
 
 def test_it_says_what_a_reviewer_asks():
@@ -14,6 +14,8 @@ def test_it_says_what_a_reviewer_asks():
     assert "top\\-1 accuracy 98.89 % before and 98.89 % after the removal; proof passed" in text
     assert "| MACs | 41.0 M | 20.5 M | 50.0 % |" in text
     assert "| validation batch | float64 | 256 | 2.1e-15 | 1.0e-09 | passed |" in text
+    assert "| torch, batch 32 | 12.0 ms | 6.60 ms | 1.82x \\(1.79 to 1.86\\) |" in text
+    assert "at batch 1; a CPU, 2 threads\n" in text
     assert "| layer1.0.conv1 | 9 | 32 | 28 % |" in text
     assert "| model.safetensors | abababababababab |" in text
     assert "> the head was replaced: 1000 to 10 classes" in text
@@ -27,6 +29,10 @@ def test_a_failed_proof_and_a_missed_target_stand_out():
     )
     text = render_markdown(build_report(failed))
     assert "**proof FAILED**; **the target was not met**" in text
+
+
+def test_a_latency_that_was_not_measured_is_not_there():
+    assert "latency" not in render_markdown(build_report(replace(REPORT, latency=None)))
 
 
 def test_every_table_has_rows_of_one_length():
@@ -48,6 +54,11 @@ def test_names_are_no_markup():
         model=replace(REPORT.model, name=hostile),
         notes=(hostile,),
         groups=(replace(REPORT.groups[0], name=hostile),),
+        latency=replace(
+            LATENCY,
+            device=hostile,
+            measurements=(replace(LATENCY.measurements[0], runtime=hostile),),
+        ),
     )
     text = render_markdown(build_report(report))
     assert "<script>" not in text

@@ -6,12 +6,14 @@ import pytest
 
 from ramda_cli.errors import FileFormatError
 from ramda_cli.report.plain import (
+    build_benchmark,
     build_inspection,
     build_report,
+    parse_benchmark,
     parse_inspection,
     parse_report,
 )
-from tests.report.sample import INSPECTION, REPORT
+from tests.report.sample import BENCHMARK, INSPECTION, REPORT
 
 ORDER = [
     "schema",
@@ -54,6 +56,21 @@ def test_the_key_order_is_stable() -> None:
     document: dict[str, Any] = build_report(REPORT)
     assert list(document) == ORDER
     assert list(document["size"]["dense"]) == ["params", "macs", "channels", "bytes"]
+
+
+def test_a_report_from_before_latencies_is_read() -> None:
+    document = build_report(REPORT)
+    del document["latency"]
+    assert parse_report(document).latency is None
+    assert parse_report({**document, "latency": None}).latency is None
+
+
+def test_a_benchmark_round_trips_through_json() -> None:
+    document = build_benchmark(BENCHMARK)
+    assert parse_benchmark(json.loads(json.dumps(document))) == BENCHMARK
+    del document["latency"]
+    with pytest.raises(FileFormatError, match=r"^the benchmark is damaged at latency: "):
+        parse_benchmark(document)
 
 
 def test_unknown_keys_are_ignored() -> None:

@@ -47,6 +47,9 @@ def test_a_report_says_what_matters() -> None:
         "safetensors 1.10 MB 590 kB 53.5 %",
         "pretrained, before training 98.06 %",
         "ONNX Runtime 98.89 %",
+        "torch, batch 1 0.800 ms 0.750 ms 1.06x (0.97 to 1.15)",
+        "torch, batch 32 12.0 ms 6.60 ms 1.82x (1.79 to 1.86)",
+        "no speed-up measured (0.97 to 1.15) at batch 1; a CPU, 2 threads",
         "validation batch float64 256 2.1e-15 3.0e-16 1.0e-09 passed",
         "9 32 28 %",
         "64 64 100 %",
@@ -82,6 +85,12 @@ def test_a_drop_and_a_failed_gate_are_said_aloud() -> None:
     assert "12.0 M of 10.0 M asked for, 20.00 % above, NOT met" in text
     assert "pretrained" not in text
     assert "ONNX" not in text
+
+
+def test_a_latency_that_was_not_measured_has_no_table() -> None:
+    text = rendered(render_terminal, build_report(replace(REPORT, latency=None)))
+    assert "speed-up" not in text
+    assert "latency" not in text
 
 
 def test_a_weight_has_no_deviation() -> None:
