@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 
 from ramda_cli.cli.app import app
 from ramda_cli.report.document import Report
-from ramda_cli.report.plain import build_inspection, build_report
-from tests.report.sample import INSPECTION, REPORT
+from ramda_cli.report.plain import build_benchmark, build_inspection, build_report
+from tests.report.sample import BENCHMARK, INSPECTION, REPORT
 
 RESULT = {
     "file": "model.safetensors",
@@ -75,6 +75,10 @@ class FakePipeline:
     def evaluate(self, *args: Any, **more: Any) -> dict[str, object]:
         return self._called(args, more, RESULT)
 
+    def bench(self, path: Path, *, observer: Any, **options: Any) -> dict[str, object]:
+        observer.stage("bench", "eager at batch 1")
+        return self._called((path,), options, build_benchmark(BENCHMARK))
+
     def bench_optimizer(self, model: Any, *, observer: Any, **options: Any) -> dict[str, object]:
         observer.stage("measure", "rounds")
         return self._called((model,), options, BENCH)
@@ -91,7 +95,7 @@ class FakePipeline:
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     fake = FakePipeline()
     module = ModuleType("ramda_cli.pipeline")
-    for name in ("prune", "inspect", "evaluate", "bench_optimizer"):
+    for name in ("prune", "inspect", "evaluate", "bench", "bench_optimizer"):
         setattr(module, name, getattr(fake, name))
     monkeypatch.setitem(sys.modules, "ramda_cli.pipeline", module)
     return fake

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import Result
 
 from ramda_cli.config.schema import DataConfig, ModelConfig, RunConfig, StructureConfig
-from ramda_cli.report.plain import build_inspection, build_report
+from ramda_cli.report.plain import build_benchmark, build_inspection, build_report
 from tests.cli.conftest import BENCH, RESULT, FakePipeline, write_pruned
-from tests.report.sample import INSPECTION, REPORT
+from tests.report.sample import BENCHMARK, INSPECTION, REPORT
 
 Run = Callable[..., Result]
 EVERY_FLAG = """
@@ -106,6 +106,7 @@ def test_prune_prints_the_report_and_progress_apart(ramda: Run, pipeline: FakePi
         (("prune", "m", "--data", "d", "--target", "macs=0.5"), build_report(REPORT)),
         (("inspect", "m"), build_inspection(INSPECTION)),
         (("eval", "f", "--data", "d"), RESULT),
+        (("bench", "f"), build_benchmark(BENCHMARK)),
     ],
 )
 def test_json_is_alone_on_stdout(
@@ -312,6 +313,73 @@ def test_an_encoding_that_lacks_a_name_does_not_end_the_run(tmp_path: Path) -> N
     assert b"mod\\xe8le" in done.stdout
 
 
+def test_bench_passes_its_flags(ramda: Run, pipeline: FakePipeline, pruned: Path) -> None:
+    flags = "--runtime eager --runtime compile --batch-size 1 --batch-size 64 --device cpu"
+    flags += " --threads 3 --seconds 5 --dense net.py:build"
+    # A flag may come first: what is no command is for the file.
+    result = ramda("bench", *flags.split(), str(pruned.parent))
+    assert result.exit_code == 0, result.stderr
+    assert "torch: 1.82x faster (1.79 to 1.86) at batch 32" in result.stdout
+    assert "noise" not in result.stdout
+    options = {
+        "device": "cpu",
+        "runtimes": ["eager", "compile"],
+        "batch_sizes": [1, 64],
+        "threads": 3,
+        "seconds": 5.0,
+        "dense": "net.py:build",
+    }
+    assert pipeline.calls == [((pruned,), options)]
+
+
+def test_bench_leaves_the_rest_to_its_defaults(ramda: Run, pipeline: FakePipeline) -> None:
+    assert ramda("bench", "f").exit_code == 0
+    options = {
+        "device": "auto",
+        "runtimes": [],
+        "batch_sizes": [],
+        "threads": None,
+        "seconds": 20.0,
+        "dense": None,
+    }
+    assert pipeline.calls == [((Path("f"),), options)]
+
+
+def test_bench_alone_lists_what_it_measures(ramda: Run) -> None:
+    for args, code in (((), 2), (("-h",), 0)):
+        result = ramda("bench", *args)
+        assert (result.exit_code, result.stderr) == (code, "")
+        assert "Usage: ramda bench (FILE | optimizer) [OPTIONS]" in result.stdout
+        assert "optimizer  Time RAMDA's steps" in result.stdout
+    for command in ("FILE", "optimizer"):
+        result = ramda("bench", command, "-h")
+        assert f"Usage: ramda bench {command} [OPTIONS] " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "error", "hint"),
+    [
+        (
+            "--runtime tf",
+            "invalid value for '--runtime': 'tf' is not one of 'eager', 'compile', 'onnx'",
+            "`ramda bench FILE --help` lists what it takes",
+        ),
+        (
+            "--device gpu",
+            "training.device must be auto, cpu, cuda or cuda:N, got 'gpu'",
+            "the default is 'auto'",
+        ),
+    ],
+)
+def test_bench_names_what_is_wrong(
+    ramda: Run, pipeline: FakePipeline, flags: str, error: str, hint: str
+) -> None:
+    result = ramda("bench", "f", *flags.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: {error}\nhint: {hint}\n"
+    assert pipeline.calls == []
+
+
 def test_bench_optimizer_passes_its_flags(ramda: Run, pipeline: FakePipeline) -> None:
     flags = "--model m --device cpu --batch-size 3 --image-size 32 --rounds 5 --warm-up 7"
     result = ramda("bench", "optimizer", *flags.split(), "--weight", "0.1", "--reference", "--json")
@@ -359,6 +427,34 @@ def test_check_exits_0_when_all_hold(ramda: Run, pruned: Path) -> None:
     result = ramda("check", str(pruned), "--max-macs", "2G", "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["passed"] is True
+
+
+def test_check_judges_the_latency_of_the_file(
+    ramda: Run, pipeline: FakePipeline, pruned: Path
+) -> None:
+    result = ramda("check", str(pruned), "--min-speedup", "1.9", "--max-latency-ms", "1")
+    assert result.exit_code == 3
+    assert result.stdout.splitlines()[1:] == [
+        "FAILED  min-speedup     1.82x (1.79 to 1.86) at batch 32 of at least 1.9x",
+        "passed  max-latency-ms  0.750 ms (nine of ten below 0.850 ms) at batch 1 of at most 1 ms",
+    ]
+    assert pipeline.calls == []
+
+
+def test_check_measures_when_asked_to(ramda: Run, pipeline: FakePipeline, tmp_path: Path) -> None:
+    path = write_pruned(tmp_path / "old.safetensors", replace(REPORT, latency=None))
+    demand = ("--min-speedup", "1.5")
+    result = ramda("check", str(path), *demand)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: the report has no latency\nhint: measure it with --measure\n",
+    )
+    more = ("--measure", "--batch-size", "32", "--device", "cpu", "--json")
+    result = ramda("check", str(path), *demand, *more)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["checks"][1]["name"] == "min-speedup"
+    options = {"device": "cpu", "runtimes": ["eager"], "batch_sizes": [32]}
+    assert pipeline.calls == [((path,), options)]
 
 
 @pytest.mark.parametrize(
