@@ -18,7 +18,7 @@ from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.models.loading import load_model
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, penalties
-from ramda_cli.pipeline.devices import choose_device
+from ramda_cli.pipeline.devices import choose_device, device_name
 from ramda_cli.pipeline.files import discarding_unproven, write_files
 from ramda_cli.pipeline.fitting import fit, keeping_interrupted_weights
 from ramda_cli.pipeline.latency import measure_latency, plan_benchmark
@@ -111,7 +111,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
             latency = _latency(config, model, smaller, loaded, device, observer)
             outcome = Outcome(
                 loaded, data, structure, support, cost, budget, trained, files, new_head, notes,
-                str(device), shlex.join(["ramda", *sys.argv[1:]]), latency,
+                _device(device), shlex.join(["ramda", *sys.argv[1:]]), latency,
             )  # fmt: skip
             document = files.finish(lambda listed: summarize(config, outcome, listed))
         workspace.finish()
@@ -190,6 +190,10 @@ def _require_reached(budget: Budget | None, cost: CostModel, support: Support) -
                 f"{left:,} {limit.metric} are left, {limit.count:,} were asked",
                 hint="train longer with --epochs, or ask for less",
             )
+
+
+def _device(device: torch.device) -> str:
+    return f"{device} ({device_name(device)})"
 
 
 def _penalties(config: RunConfig, structure: Structure, loaded: LoadedModel) -> list[Penalty]:

@@ -15,6 +15,7 @@ from ramda_cli.data.bundle import DataBundle
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.pipeline.files import WrittenFiles
 from ramda_cli.pipeline.inspect import fixed_entries
+from ramda_cli.pipeline.layers import layer_entries
 from ramda_cli.report.document import (
     Accuracy,
     Asked,
@@ -91,6 +92,7 @@ def summarize(config: RunConfig, outcome: Outcome, files: tuple[FileEntry, ...])
         proof=_proof(outcome.files.proven.proof),
         groups=_groups(outcome),
         fixed=fixed_entries(outcome.structure.fixed),
+        layers=tuple(layer_entries(loaded.module, outcome.structure, outcome.files.plan)),
         training=_training(config, outcome.trained),
         layout=_layout(outcome.files),
         files=files,
@@ -193,6 +195,7 @@ def _groups(outcome: Outcome) -> tuple[GroupEntry, ...]:
             channels=group.channels,
             kept=group.channels - len(outcome.support.removable.get(group.name, ())),
             parameters=tuple(dict.fromkeys(part.parameter for part in group.coupled)),
+            held=len(outcome.support.held.get(group.name, ())),
         )
         for group in outcome.structure.groups
     )
@@ -213,6 +216,7 @@ def _training(config: RunConfig, trained: Trained) -> TrainingEntry:
                 macs_share=e.macs_share,
                 lr=e.lr,
                 certificate=e.certificate,
+                zero_set_change=e.zero_set_change,
             )
             for e in trained.history
         ),

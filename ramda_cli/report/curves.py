@@ -16,6 +16,8 @@ _COLORS: Final = {
 }
 _INK, _QUIET, _RULE, _ACCENT, _SECOND = _COLORS
 
+_MOST_MARKERS: Final = 40
+
 _Value = Callable[[EpochEntry], float | None]
 
 
@@ -26,9 +28,13 @@ def draw_curves(history: Sequence[EpochEntry], metric: str) -> list[str]:
         (metric, [("", lambda e: e.metric)], False),
         (
             "left and zero",
-            [("MACs left", lambda e: e.macs_share), ("group sparsity", lambda e: e.group_sparsity)],
+            [
+                ("MACs left", lambda e: e.macs_share),
+                ("weighted group sparsity", lambda e: e.group_sparsity),
+            ],
             False,
         ),
+        ("change of the zero set", [("", lambda e: e.zero_set_change)], False),
         ("certificate", [("", lambda e: e.certificate)], True),
     ]
     drawn = []
@@ -65,7 +71,8 @@ def _draw(title: str, curves: Sequence[tuple[str, list[tuple[int, float]]]], *, 
         axes = figure.add_subplot()
         for (name, points), color in zip(curves, (_ACCENT, _SECOND), strict=False):
             if points:
-                axes.plot(*zip(*points, strict=True), color=color, label=name, marker=".")
+                marker = "." if len(points) <= _MOST_MARKERS else ""
+                axes.plot(*zip(*points, strict=True), color=color, label=name, marker=marker)
         _style(axes, title, legend=len(curves) > 1, log=log)
         written = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -86,6 +93,9 @@ def _style(axes: Any, title: str, *, legend: bool, log: bool) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if log:
         axes.set_yscale("log")
+        # The usual labels are formulas, and formulas are off.
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
+        axes.yaxis.set_minor_formatter("")
     if legend:
         axes.legend(frameon=False, labelcolor=_INK)
 

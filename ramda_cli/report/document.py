@@ -201,12 +201,18 @@ class ProofEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupEntry:
-    """A dependency group, how many of its channels were kept, and what was sliced."""
+    """A dependency group, how many of its channels were kept, and what was sliced.
+
+    Attributes:
+        held: channels that were zero and stay, so that no tensor becomes empty, or of a size that
+            an operator does not take.
+    """
 
     name: str
     channels: int
     kept: int
     parameters: tuple[str, ...]
+    held: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,8 +226,31 @@ class FixedEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerEntry:
+    """A layer's weight: how wide its output is before the removal, and after it.
+
+    Attributes:
+        name: of the layer, or of the weight where the layer has several.
+        kind: the layer's class.
+        width: outputs, before.
+        kept: outputs, after.
+        groups: the dependency groups that these outputs belong to.
+    """
+
+    name: str
+    kind: str
+    width: int
+    kept: int
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class EpochEntry:
-    """The state after one epoch."""
+    """The state after one epoch.
+
+    Attributes:
+        zero_set_change: share of channels that became zero or revived in this epoch.
+    """
 
     epoch: int
     loss: float | None = None
@@ -230,6 +259,7 @@ class EpochEntry:
     macs_share: float | None = None
     lr: float | None = None
     certificate: float | None = None
+    zero_set_change: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,6 +322,7 @@ class Report:
     proof: ProofEntry
     groups: tuple[GroupEntry, ...]
     fixed: tuple[FixedEntry, ...]
+    layers: tuple[LayerEntry, ...] = ()
     training: TrainingEntry
     layout: str
     files: tuple[FileEntry, ...]

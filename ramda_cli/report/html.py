@@ -1,11 +1,13 @@
 """The report of a run as one page that needs nothing else."""
 
+from collections.abc import Sequence
+
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ramda_cli.report.curves import draw_curves
-from ramda_cli.report.document import GroupEntry, Report
+from ramda_cli.report.document import EpochEntry, GroupEntry, Report
 from ramda_cli.report.formatting import (
     count,
     difference,
@@ -15,10 +17,12 @@ from ramda_cli.report.formatting import (
     size_bytes,
     text_of,
 )
+from ramda_cli.report.palette import DARK, LIGHT
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.rows import accuracy_rows, size_rows
 from ramda_cli.report.speed import latency_rows, speed_sentence, threads
 from ramda_cli.report.terminal import asked_text, reached_amount
+from ramda_cli.report.width_picture import draw_widths, group_colors
 
 
 def render_html(document: object) -> str:
@@ -40,6 +44,12 @@ def render_html(document: object) -> str:
         accuracies=accuracy_rows(report.accuracy),
         curves=_curves(report),
         latencies=[] if report.latency is None else latency_rows(report.latency),
+        solved=_solved(report.training.history),
+        # Drawn as a tree of elements, which escapes the layers' names.
+        widths=Markup(draw_widths(report.layers)) if report.layers else "",
+        colors=group_colors(report.layers),
+        light=LIGHT,
+        dark=DARK,
         configuration=yaml.safe_dump(dict(report.reproducibility.config), sort_keys=False),
     )
 
@@ -75,6 +85,12 @@ def _visible(value: object) -> object:
 
 def _share(group: GroupEntry) -> float:
     return min(1.0, max(0.0, share_of(group.kept, group.channels)))
+
+
+def _solved(history: Sequence[EpochEntry]) -> bool:
+    """Tell whether every certificate is zero, of which a logarithmic curve shows nothing."""
+    found = {entry.certificate for entry in history} - {None}
+    return found == {0.0}
 
 
 def _curves(report: Report) -> list[Markup]:

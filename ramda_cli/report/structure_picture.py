@@ -12,28 +12,31 @@ from xml.etree import ElementTree as ET
 
 from ramda_cli.report.formatting import count, percent, share_of
 from ramda_cli.report.inspection import CandidateEntry, Inspection
+from ramda_cli.report.palette import COLORS, DARK, LIGHT
 
 _ROW: Final = 18
 _LANE: Final = 13
 _CHARACTER: Final = 7
 _MARGIN: Final = 24
 _HEADER: Final = 86
-_COLORS: Final = 8
-_STYLE: Final = """
-svg { --paper: #ffffff; --ink: #1f2328; --quiet: #8b949e; --rule: #eaeef2;
-  background: var(--paper); color: var(--ink); font: 12px ui-monospace, Menlo, Consolas, monospace;
-  --c0: #0969da; --c1: #bf8700; --c2: #1a7f37; --c3: #cf222e; --c4: #8250df; --c5: #bc4c00;
-  --c6: #1b7c83; --c7: #bf3989; }
-@media (prefers-color-scheme: dark) { svg { --paper: #0d1117; --ink: #e6edf3; --quiet: #7d8590;
-  --rule: #21262d; --c0: #58a6ff; --c1: #d29922; --c2: #3fb950; --c3: #f85149; --c4: #a371f7;
-  --c5: #f0883e; --c6: #39c5cf; --c7: #db61a2; } }
+_STYLE: Final = (
+    f"""
+svg {{ --paper: #ffffff; --ink: #1f2328; --quiet: #8b949e; --rule: #eaeef2; {LIGHT}
+  background: var(--paper); color: var(--ink);
+  font: 12px ui-monospace, Menlo, Consolas, monospace; }}
+@media (prefers-color-scheme: dark) {{ svg {{ --paper: #0d1117; --ink: #e6edf3; --quiet: #7d8590;
+  --rule: #21262d; {DARK} }} }}
+"""
+    + """
 text { fill: var(--ink); } .quiet { fill: var(--quiet); }
 .title { font-size: 17px; font-weight: 600; } .rule { stroke: var(--rule); }
 .group line { stroke-width: 2.5; } .group circle { stroke-width: 2; }
 .group:hover line { stroke-width: 6; } .reads { fill: var(--paper); }
-""" + "\n".join(
-    f".c{i} line, .c{i} circle {{ stroke: var(--c{i}); }} .c{i} .makes {{ fill: var(--c{i}); }}"
-    for i in range(_COLORS)
+"""
+    + "\n".join(
+        f".c{i} line, .c{i} circle {{ stroke: var(--c{i}); }} .c{i} .makes {{ fill: var(--c{i}); }}"
+        for i in range(COLORS)
+    )
 )
 
 
@@ -94,7 +97,7 @@ def _svg(found: Inspection) -> ET.Element:
         if name in notes:
             _text(svg, right, y + 4, notes[name], "" if _is_free(found, name) else "quiet")
     for number, (line, lane) in enumerate(zip(lines, lanes, strict=True)):
-        _draw(svg, line, left + _LANE * lane, number % _COLORS, found)
+        _draw(svg, line, left + _LANE * lane, number % COLORS, found)
     return svg
 
 

@@ -36,6 +36,7 @@ class Epoch:
         macs_share: MACs without these channels, as a share of dense.
         lr: at the end of the epoch.
         certificate: norm of the smallest subgradient of the last subproblem at its solution.
+        zero_set_change: share of channels that became zero or revived in this epoch.
     """
 
     epoch: int
@@ -45,6 +46,7 @@ class Epoch:
     macs_share: float = 1.0
     lr: float | None = None
     certificate: float | None = None
+    zero_set_change: float | None = None
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,13 @@ class _Training:
         self._observer.validated(0, {"metric": history[0].metric, "macs_share": 1.0})
         after_epoch(history[0])
         step = 0
+        zero = np.zeros(self._optimizer.solution_zero.numel(), dtype=bool)
         for epoch in range(1, self._config.epochs + 1):
             loss, step = self._run_epoch(epoch, step, macs_share)
             self._require_finite_weights(step, epoch)
             if epoch == self._config.epochs:
                 self._finish()
+            before, zero = zero, self._optimizer.solution_zero.cpu().numpy().copy()
             measured = Epoch(
                 epoch,
                 self._validate(),
@@ -167,6 +171,7 @@ class _Training:
                 self._macs_share(macs_share),
                 self._optimizer.param_groups[0]["lr"],
                 float(self._optimizer.certificate),
+                float((zero != before).mean()) if zero.size else 0.0,
             )
             history.append(measured)
             self._observer.validated(epoch, _values(measured))

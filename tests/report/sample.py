@@ -12,6 +12,7 @@ from ramda_cli.report.document import (
     GroupEntry,
     Latency,
     LatencyEntry,
+    LayerEntry,
     ModelEntry,
     ProofEntry,
     RatioEntry,
@@ -107,10 +108,20 @@ REPORT = Report(
         ),
     ),
     groups=(
-        GroupEntry(name="layer1.0.conv1", channels=32, kept=9, parameters=("a.weight",)),
+        GroupEntry(name="layer1.0.conv1", channels=32, kept=9, parameters=("a.weight",), held=2),
         GroupEntry(name="layer2.0.conv1", channels=64, kept=64, parameters=("b.weight",)),
     ),
     fixed=FIXED,
+    layers=(
+        LayerEntry(name="conv1", kind="Conv2d", width=64, kept=64, groups=("layer2.0.conv1",)),
+        LayerEntry(
+            name="layer1.0.conv1", kind="Conv2d", width=32, kept=9, groups=("layer1.0.conv1",)
+        ),
+        LayerEntry(
+            name="layer2.0.conv1", kind="Conv2d", width=64, kept=64, groups=("layer2.0.conv1",)
+        ),
+        LayerEntry(name="fc", kind="Linear", width=10, kept=10),
+    ),
     training=TrainingEntry(
         method="RAMDA",
         epochs=10,

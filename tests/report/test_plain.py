@@ -28,6 +28,7 @@ ORDER = [
     "proof",
     "groups",
     "fixed",
+    "layers",
     "training",
     "layout",
     "files",
@@ -71,6 +72,15 @@ def test_a_benchmark_round_trips_through_json() -> None:
     del document["latency"]
     with pytest.raises(FileFormatError, match=r"^the benchmark is damaged at latency: "):
         parse_benchmark(document)
+
+
+def test_a_file_from_before_layers_were_recorded_still_reads() -> None:
+    document: dict[str, Any] = build_report(REPORT)
+    del document["layers"], document["model"]["license"], document["data"]["hub_id"]
+    del document["training"]["history"][0]["zero_set_change"], document["groups"][0]["held"]
+    first = replace(REPORT.groups[0], held=0)
+    again = parse_report(document)
+    assert (again.layers, again.groups) == ((), (first, *REPORT.groups[1:]))
 
 
 def test_unknown_keys_are_ignored() -> None:

@@ -51,6 +51,18 @@ def test_a_run_with_a_budget_ends_on_it_with_exact_zeros(
     assert [epoch for epoch, _ in recorder.epochs] == list(range(epochs + 1))
 
 
+def test_the_zero_set_changes_until_the_freeze() -> None:
+    model = net()
+    trained, structure, cost = run(
+        model, TrainingConfig(epochs=3, freeze=0.3), budget_of=half_of_the_macs
+    )
+    kept = cost.kept(identify(model, structure).removable)
+    first, *later = [epoch.zero_set_change for epoch in trained.history[1:]]
+    assert trained.history[0].zero_set_change is None
+    assert first == pytest.approx(1 - kept.sum() / cost.channels.sum())
+    assert later == [0.0, 0.0]
+
+
 def test_a_run_learns_and_tells_the_accuracy_of_the_model_it_leaves() -> None:
     model, data = net(), digits()
     trained, *_ = run(
