@@ -81,6 +81,26 @@ def prune(
             show_default=False,
         ),
     ] = None,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to-hub",
+            metavar="ORG/NAME",
+            rich_help_panel="Output",
+            help="Upload the result to the Hugging Face hub, into a private repository; "
+            "HF_TOKEN or `hf auth login` says whose.",
+        ),
+    ] = None,
+    public: Annotated[
+        bool | None,
+        typer.Option(
+            "--public/--private",
+            rich_help_panel="Output",
+            help="Who sees a repository that --push-to-hub creates; one that exists already keeps"
+            " its own setting.",
+            show_default=False,
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Fine-tune MODEL until whole channels are zero, remove them, prove that nothing changed.
@@ -124,6 +144,8 @@ def prune(
         "output.overwrite": overwrite,
         "output.onnx": onnx,
         "output.bench": bench,
+        "output.push_to_hub": push_to_hub,
+        "output.public": public,
     }
     config = load_config(config_file, overrides, sets or ())
     with stdout_to_stderr(), progress() as observer:

@@ -18,6 +18,7 @@ Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Device = Annotated[
     str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
 ]
+Repository = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$", description="ORG/NAME")]
 Penalize = Literal["consumers", "paper"]
 Precision = Literal["fp32", "bf16"]
 Layout = Literal["per-layer", "uniform"]
@@ -187,12 +188,25 @@ class OutputConfig(_Section):
         overwrite: whether it may hold files of an earlier run.
         onnx: whether to write and check `model.onnx`.
         bench: whether to measure latency at the end, for the report; about 10 seconds.
+        push_to_hub: `ORG/NAME` on the Hugging Face hub, where the finished run is uploaded.
+        public: whether a repository that is created there is open to everyone.
     """
 
     directory: LenientPath = Path("out")
     overwrite: bool = False
     onnx: bool = True
     bench: bool = True
+    push_to_hub: Repository | None = None
+    public: bool = False
+
+    @model_validator(mode="after")
+    def _public_what(self) -> Self:
+        if self.public and self.push_to_hub is None:
+            raise ConfigError(
+                "output.public says how to push, and nothing is pushed",
+                hint="give --push-to-hub ORG/NAME too",
+            )
+        return self
 
 
 class RunConfig(_Section):

@@ -23,6 +23,7 @@ from ramda_cli.pipeline.files import discarding_unproven, write_files
 from ramda_cli.pipeline.fitting import fit, keeping_interrupted_weights
 from ramda_cli.pipeline.latency import measure_latency, plan_benchmark
 from ramda_cli.pipeline.proving import prove
+from ramda_cli.pipeline.publishing import check_account, publish
 from ramda_cli.pipeline.summary import Outcome, summarize
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.regularizers import GroupLasso
@@ -52,6 +53,8 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
     """
     workspace = Workspace(config.output.directory)
     workspace.check_free(overwrite=config.output.overwrite)
+    if config.output.push_to_hub is not None:
+        check_account(config.output.push_to_hub)
     device = choose_device(config.training.device)
 
     observer.stage("load", config.model.name)
@@ -115,6 +118,12 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
             )  # fmt: skip
             document = files.finish(lambda listed: summarize(config, outcome, listed))
         workspace.finish()
+    if config.output.push_to_hub is not None:
+        observer.stage("publish", config.output.push_to_hub)
+        address = publish(
+            workspace.directory, config.output.push_to_hub, public=config.output.public
+        )
+        observer.stage("publish", address)
     observer.stage("done", str(workspace.directory))
     return document
 

@@ -22,7 +22,7 @@ prune m --weights w.safetensors --no-pretrained --data d --data-dir dd --train-s
 --floor 0.2 --epochs 9
 --round-to 8 --layout uniform --lr 0.5
 --momentum 0.3 --precision bf16 --device cuda:1 --seed 4 --milestones 3,6 -o o --overwrite
---no-onnx --no-bench --set training.eps=1e-7
+--no-onnx --no-bench --push-to-hub org/name --public --set training.eps=1e-7
 """
 FROM_FLAGS = {
     "model": {"name": "m", "weights": "w.safetensors", "pretrained": False},
@@ -57,7 +57,14 @@ FROM_FLAGS = {
         "seed": 4,
     },
     "target": {"params": 1e7, "size_mb": 9.5},
-    "output": {"directory": "o", "overwrite": True, "onnx": False, "bench": False},
+    "output": {
+        "directory": "o",
+        "overwrite": True,
+        "onnx": False,
+        "bench": False,
+        "push_to_hub": "org/name",
+        "public": True,
+    },
 }
 
 
