@@ -33,7 +33,7 @@ def render_markdown(document: object) -> str:
         _headline(report),
         size_table(report),
         accuracy_table(report),
-        *([] if report.latency is None else [_latency(report.latency)]),
+        *([] if report.latency is None else [latency_table(report.latency)]),
         proof_table(report),
         _details(f"channels kept in {len(report.groups)} groups", _groups(report.groups)),
         _details("how it was made", _origin(report)),
@@ -79,7 +79,8 @@ def accuracy_table(report: Report) -> str:
     return table((escaped(accuracy.metric), ""), accuracy_rows(accuracy))
 
 
-def _latency(latency: Latency) -> str:
+def latency_table(latency: Latency) -> str:
+    """Return the latencies of both models, and a sentence."""
     rows = [[escaped(cell) for cell in row] for row in latency_rows(latency)]
     where = f"{latency.device}, {threads(latency.threads)}"
     body = table(("latency", "dense", "pruned", "speed-up"), rows)

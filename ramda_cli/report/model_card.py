@@ -9,7 +9,13 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ramda_cli.report.document import Report
 from ramda_cli.report.formatting import count, duration, percent, share_of, text_of
-from ramda_cli.report.markdown import accuracy_table, escaped, proof_table, size_table
+from ramda_cli.report.markdown import (
+    accuracy_table,
+    escaped,
+    latency_table,
+    proof_table,
+    size_table,
+)
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.terminal import asked_text
 
@@ -40,6 +46,7 @@ def render_card(document: object, details: Mapping[str, Any]) -> str:
         _headline(report),
         size_table(report),
         accuracy_table(report),
+        *([] if report.latency is None else [latency_table(report.latency)]),
         "## How to use it",
         _usage(report, details["preprocessing"]),
         "## How it was made",
