@@ -235,7 +235,7 @@ def test_a_model_of_ones_own_needs_its_code_no_more(
     result = ramda("prune", factory, *QUICK, *args, "-o", str(out), "--json")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
-    assert report["asked"] == {"metric": None, "amount": None, "weight": 0.03}
+    assert (report["asked"]["metric"], report["asked"]["weight"]) == (None, 0.03)
     assert report["accuracy"]["dense"] == report["training"]["history"][0]["metric"]
     assert report["accuracy"]["onnx"] is None
     assert not (out / "model.onnx").exists()
