@@ -205,7 +205,7 @@ class GroupEntry:
 
     Attributes:
         held: channels that were zero and stay, so that no tensor becomes empty, or of a size that
-            an operator does not take.
+            an operator does not take or that was not asked for.
     """
 
     name: str

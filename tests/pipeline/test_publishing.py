@@ -80,6 +80,7 @@ def run(out: Path, *sets: str) -> dict[str, object]:
             "target": "macs=0.5",
             "output.directory": out,
             "output.onnx": False,
+            "output.bench": False,
             "output.push_to_hub": "org/half",
         },
         sets,
