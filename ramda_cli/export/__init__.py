@@ -3,13 +3,17 @@
 from ramda_cli.export.file_format import save
 from ramda_cli.export.loading import build_dense, load, read_tensors
 from ramda_cli.export.onnx import export_onnx, open_onnx
+from ramda_cli.export.probe import Probe
+from ramda_cli.export.probe_json import read_probe
 from ramda_cli.export.tensor_file import write_tensors
 
 __all__ = [
+    "Probe",
     "build_dense",
     "export_onnx",
     "load",
     "open_onnx",
+    "read_probe",
     "read_tensors",
     "save",
     "write_tensors",

@@ -10,6 +10,7 @@ Metadata: `format=pt`, `ramda_format=1`, and `ramda`, a JSON document with the k
     buffers     names of the tensors that are buffers (graph)
     aliases     tied tensors: name -> the name it shares with
     plan        removed and kept positions as half-open ranges
+    probe       inputs and the saved model's outputs on them; null where they cannot be held
     details     what the caller adds: task, labels, preprocessing
     report      the report of the run
 
@@ -26,6 +27,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ramda_cli.errors import OutputError
+from ramda_cli.export.probe import make_probe
+from ramda_cli.export.probe_json import probe_to_json
 from ramda_cli.export.program_json import program_to_json
 from ramda_cli.export.tensor_file import write_tensors
 from ramda_cli.file_header import FORMAT
@@ -74,6 +77,7 @@ def save(
         "buffers": [] if native else sorted(set(tensors) - _parameter_names(smaller)),
         "aliases": aliases,
         "plan": plan.to_json(),
+        "probe": _probe(smaller, plan),
         "details": dict(details or {}),
         "report": None if report is None else dict(report),
     }
@@ -93,6 +97,11 @@ def _native_tensors(smaller: nn.Module, plan: RemovalPlan) -> dict[str, Tensor]:
         if name not in tensors and (buffer.is_floating_point() or name in plan.kept):
             tensors[name] = buffer
     return tensors
+
+
+def _probe(smaller: nn.Module, plan: RemovalPlan) -> dict[str, Any] | None:
+    probe = None if plan.example is None else make_probe(smaller, plan.example)
+    return None if probe is None else probe_to_json(probe)
 
 
 def _programs(plan: RemovalPlan) -> dict[str, Any]:

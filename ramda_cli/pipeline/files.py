@@ -21,10 +21,11 @@ from ramda_cli.report.html import render_html
 from ramda_cli.report.model_card import render_card
 from ramda_cli.report.plain import build_report
 from ramda_cli.structure.export import split_inputs
+from ramda_cli.structure.running import outputs_of, runner
 from ramda_cli.surgery import RemovalPlan
 from ramda_cli.training import accuracy, accuracy_of
-from ramda_cli.verification import Check, Proof, compare, outputs_of
-from ramda_cli.verification.proof import FLOAT64_TOLERANCE, WORKING_TOLERANCE, runner
+from ramda_cli.verification import Check, Proof, compare
+from ramda_cli.verification.proof import FLOAT64_TOLERANCE, WORKING_TOLERANCE
 
 _MODEL = "model.safetensors"
 _ONNX = "model.onnx"

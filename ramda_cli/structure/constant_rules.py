@@ -94,9 +94,7 @@ def pad(target: Any, x: Tensor, *settings: Any) -> Tensor:
     return target(_only_zeros(x), *settings)
 
 
-def attention(
-    target: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
-) -> Tensor:
+def attention(target: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> Tensor:
     """Average the values over the keys: zeros stay zeros."""
     shape = (*query.shape[:-1], value.shape[-1])
     dead = (value == 0).all(dim=-2, keepdim=True)

@@ -62,6 +62,28 @@ def export_call(
     return decomposed
 
 
+def smallest_example(program: ExportedProgram) -> ExampleInputs:
+    """Return the inputs a program was exported for, as few as a free batch allows: two."""
+    args, kwargs = program.example_inputs or ((), {})
+    inputs: ExampleInputs = dict(kwargs) if kwargs and not args else tuple(args)
+    return pytree.tree_map(_first_two, inputs) if has_free_batch(program) else inputs
+
+
+def has_free_batch(program: ExportedProgram) -> bool:
+    """Tell whether dimension 0 of every input is a free size, which may be two."""
+    names = set(program.graph_signature.user_inputs)
+    values = [node.meta["val"] for node in program.graph.nodes if node.name in names]
+    sizes = [value.shape[0] for value in values if isinstance(value, Tensor) and value.ndim > 0]
+    return bool(sizes) and all(_may_be_two(program, size) for size in sizes)
+
+
+def _may_be_two(program: ExportedProgram, size: int | torch.SymInt) -> bool:
+    if isinstance(size, int):
+        return False
+    allowed = program.range_constraints.get(size.node.expr)
+    return allowed is not None and bool(allowed.lower <= 2)
+
+
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Run a block in evaluation mode, then restore the mode of every submodule."""
@@ -116,6 +138,10 @@ def _at_least_two(value: Any) -> Any:
     if isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == 1:
         return torch.cat([value, value])
     return value
+
+
+def _first_two(value: Any) -> Any:
+    return value[:2] if isinstance(value, Tensor) and value.ndim > 0 else value
 
 
 def _free_batch(value: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ramda_cli.models.loaded import ModelSource
+from ramda_cli.structure.export import ExampleInputs
 from ramda_cli.surgery.patches import Patches
 from ramda_cli.surgery.program import GraphProgram
 
@@ -32,6 +33,7 @@ class RemovalPlan:
         program: the smaller model as a graph, whatever the layout.
         constants: tensors of the program that the native model does not hold.
         aliases: tied tensors: name to the name it shares with.
+        example: inputs of the model, two of them where its batch is free.
     """
 
     removed: Mapping[str, Sequence[int]]
@@ -44,6 +46,7 @@ class RemovalPlan:
     constants: Mapping[str, Tensor] = field(repr=False, default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     submodules: Mapping[str, GraphProgram] = field(repr=False, default_factory=dict)
+    example: ExampleInputs | None = field(repr=False, default=None)
 
     def to_json(self) -> dict[str, Any]:
         """Return what the file records of the removal."""

@@ -14,7 +14,7 @@ from ramda_cli.models.loaded import ModelSource
 from ramda_cli.models.sources import infer_source
 from ramda_cli.structure import Structure, Support
 from ramda_cli.structure.discover import ChannelGraph
-from ramda_cli.structure.export import evaluation_mode
+from ramda_cli.structure.export import evaluation_mode, smallest_example
 from ramda_cli.structure.float64 import float64_throughout
 from ramda_cli.structure.labels import Value
 from ramda_cli.structure.support import named_tensors
@@ -81,6 +81,7 @@ def remove(
         constants={name: t for name, t in tensors.items() if name not in held},
         aliases=graph.trace.aliases,
         submodules={} if native is None else native.submodules,
+        example=smallest_example(graph.trace.program),
     )
     if native is not None:
         return native.module, plan

@@ -1,5 +1,5 @@
 """Comparing the smaller model with the trained one."""
 
-from ramda_cli.verification.proof import Check, Proof, compare, outputs_of, verify
+from ramda_cli.verification.proof import Check, Proof, compare, verify
 
-__all__ = ["Check", "Proof", "compare", "outputs_of", "verify"]
+__all__ = ["Check", "Proof", "compare", "verify"]

@@ -1,9 +1,7 @@
 """The proof: the smaller model computes the same function as the trained one."""
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ramda_cli.structure.export import ExampleInputs, evaluation_mode, split_inputs
-from ramda_cli.structure.float64 import float64_throughout
+from ramda_cli.structure.export import ExampleInputs
+from ramda_cli.structure.running import runner
 
 FLOAT64_TOLERANCE = 1e-9
 WORKING_TOLERANCE = 1e-4
@@ -160,31 +158,6 @@ def _largest(differences: Sequence[float]) -> float:
     """Return the maximum; NaN if there is one among them (max() may miss it) or nothing at all."""
     undefined = not differences or any(math.isnan(difference) for difference in differences)
     return math.nan if undefined else max(differences)
-
-
-def outputs_of(model: nn.Module, batch: ExampleInputs) -> list[Tensor]:
-    """Run a model in evaluation mode and return its output tensors in order."""
-    args, kwargs = split_inputs(batch)
-    with evaluation_mode(model), torch.no_grad():
-        outputs = model(*args, **kwargs)
-    return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
-
-
-def runner(model: nn.Module, dtype: torch.dtype) -> Callable[[ExampleInputs], list[Tensor]]:
-    """Return a function that runs a copy of the model in this precision, float64 throughout."""
-    converted = copy.deepcopy(model).to(dtype)
-    device = next((p.device for p in converted.parameters()), torch.device("cpu"))
-
-    def run(batch: ExampleInputs) -> list[Tensor]:
-        def move(leaf: Any) -> Any:
-            if not isinstance(leaf, Tensor):
-                return leaf
-            return leaf.to(device, dtype) if leaf.is_floating_point() else leaf.to(device)
-
-        with float64_throughout() if dtype == torch.float64 else nullcontext():
-            return outputs_of(converted, pytree.tree_map(move, batch))
-
-    return run
 
 
 def _probe(batch: ExampleInputs, generator: torch.Generator) -> ExampleInputs:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ramda_cli.errors import RamdaError
+from ramda_cli.export import read_probe
 from ramda_cli.file_header import read_header_report
 from ramda_cli.report.comparison import comparison_markdown
 from ramda_cli.report.gate import Limits, judge
@@ -81,6 +82,34 @@ def test_a_field_of_any_value_is_shown_or_refused(path: tuple[Any, ...], value: 
         place = place[key]
     place[path[-1]] = value
     _show(document)
+
+
+PROBE = {
+    "seed": 0,
+    "inputs": {
+        "dict": {
+            "x": {"uniform": {"dtype": "float32", "shape": [2, 3]}},
+            "ids": {"tensor": {"dtype": "int64", "shape": [2], "values": [3, 8]}},
+            "more": {"tuple": [[False], None, 0.5]},
+        }
+    },
+    "checksum": "edee82b970da7a77f252bc9f4de8f9a7070379558b7239c931eb4823c5bdd2e8",
+    "outputs": [{"shape": [2], "step": 1, "values": [0.5, -1.0], "largest": 1.0, "rms": 0.8}],
+}
+assert read_probe({"probe": PROBE}) is not None
+PROBE_PATHS = [path for path in _paths(PROBE) if path]
+
+
+@quietly
+@given(path=st.sampled_from(PROBE_PATHS), value=values)
+def test_a_probe_of_any_value_is_read_or_refused(path: tuple[Any, ...], value: object):
+    document = json.loads(json.dumps({"probe": PROBE}))
+    place = document["probe"]
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with contextlib.suppress(RamdaError):
+        read_probe(document)
 
 
 @quietly

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ramda_cli.verification import Check, Proof, compare, outputs_of, verify
+from ramda_cli.structure.running import outputs_of
+from ramda_cli.verification import Check, Proof, compare, verify
 
 
 class Mixed(nn.Module):
