@@ -14,6 +14,7 @@ from ramda_cli.cli.inspect import inspect
 from ramda_cli.cli.options import CONTEXT
 from ramda_cli.cli.prune import prune
 from ramda_cli.cli.report import report
+from ramda_cli.cli.verify import verify
 
 app = typer.Typer(
     name="ramda",
@@ -28,6 +29,7 @@ app.command("inspect")(inspect)
 app.command("report")(report)
 app.command("eval")(evaluate)
 app.command("check")(check)
+app.command("verify")(verify)
 app.add_typer(bench, name="bench")
 
 

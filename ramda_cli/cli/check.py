@@ -7,21 +7,16 @@ from typing import Annotated
 import typer
 
 from ramda_cli.cli import options
-from ramda_cli.cli.output import (
-    model_file,
-    print_json,
-    stdout_console,
-    stdout_to_stderr,
-    write_text,
-)
+from ramda_cli.cli.output import model_file, print_json, stdout_to_stderr, write_text
 from ramda_cli.cli.progress import progress
+from ramda_cli.cli.verdicts import render_verdicts
 from ramda_cli.config.loading import load_section
 from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.config.targets import parse_count
 from ramda_cli.errors import ConfigError, GateError
 from ramda_cli.file_header import read_header_report
 from ramda_cli.report.document import Latency
-from ramda_cli.report.gate import Limits, Verdict, judge, junit
+from ramda_cli.report.gate import Limits, judge, junit
 from ramda_cli.report.plain import parse_benchmark, parse_report
 
 MaxParams = Annotated[
@@ -71,9 +66,6 @@ Measure = Annotated[
     bool,
     typer.Option("--measure", help="Measure latency now and here, in torch, not from the file."),
 ]
-Junit = Annotated[
-    Path | None, typer.Option("--junit", metavar="FILE", help="Write the verdicts as JUnit XML.")
-]
 
 
 def check(
@@ -88,7 +80,7 @@ def check(
     batch_size: BatchSize = None,
     measure: Measure = False,
     device: options.Device = None,
-    junit_file: Junit = None,
+    junit_file: options.Junit = None,
     json: options.Json = False,
 ) -> None:
     """Demand things of a pruned model; exit 3 if one does not hold. The proof must have passed.
@@ -125,7 +117,7 @@ def check(
         lines = [{"name": v.name, "passed": v.passed, "text": v.text} for v in verdicts]
         print_json({"passed": all(v.passed for v in verdicts), "checks": lines})
     else:
-        _render(verdicts)
+        render_verdicts(verdicts)
     failed = [verdict for verdict in verdicts if not verdict.passed]
     if failed:
         raise GateError(
@@ -145,16 +137,3 @@ def _latency(path: Path, batch_size: int | None, device: str | None) -> Latency:
             path, observer=observer, device=chosen, runtimes=["eager"], batch_sizes=sizes
         )
     return parse_benchmark(measured).latency
-
-
-def _render(verdicts: tuple[Verdict, ...]) -> None:
-    from rich.text import Text
-
-    from ramda_cli.report.formatting import text_of
-    from ramda_cli.report.tables import verdict
-
-    console = stdout_console()
-    width = max(len(each.name) for each in verdicts)
-    for each in verdicts:
-        line = verdict(each.passed) + Text(f"  {each.name:{width}}  ", style="not bold")
-        console.print(line + text_of(each.text, style="not bold"), soft_wrap=True)

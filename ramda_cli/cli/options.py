@@ -226,6 +226,10 @@ Seed = Annotated[
 ]
 
 Json = Annotated[bool, _option("--json", panel="Output", help="Print one JSON document on stdout.")]
+Junit = Annotated[
+    Path | None,
+    _option("--junit", panel="Output", metavar="FILE", help="Write the verdicts as JUnit XML."),
+]
 Graph = Annotated[
     Path | None,
     _option(

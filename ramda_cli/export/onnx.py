@@ -1,41 +1,44 @@
-"""ONNX: write a model, and run what was written."""
+"""Write a model as ONNX."""
 
 import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
+import onnx
 import torch
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
+from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ramda_cli.errors import OutputError
+from ramda_cli.export.calling import in_order
 from ramda_cli.structure.export import ExampleInputs, export_graph
 
 _MAX_EMBEDDED_BYTES = 1_900_000_000  # a protobuf file ends at 2 GiB
-_RUNTIME_ERRORS = (
-    runtime_errors.Fail,
-    runtime_errors.InvalidArgument,
-    runtime_errors.InvalidGraph,
-    runtime_errors.InvalidProtobuf,
-    runtime_errors.NoSuchFile,
-    runtime_errors.NotImplemented,
-    runtime_errors.RuntimeException,
-)
 
 
-def export_onnx(model: nn.Module, path: Path, example_inputs: ExampleInputs) -> None:
-    """Write `model` as ONNX with a free batch size; weights above 1.9 GB go to `<path>.data`.
+def export_onnx(
+    model: nn.Module,
+    path: Path,
+    example_inputs: ExampleInputs,
+    *,
+    opset: int | None = None,
+    fixed: bool = False,
+    half: bool = False,
+) -> None:
+    """Write `model` as ONNX; weights above 1.9 GB go to `<path>.data`.
 
     Args:
         model: in fp32, on any device; it is exported from the CPU and left as it is.
         path: where to write.
         example_inputs: as for `discover`, the batch first. Keyword inputs keep their names.
+        opset: of the operators; the exporter's choice by default.
+        fixed: whether only inputs of the example's sizes are taken; else the batch size is free.
+        half: whether to compute in half precision; inputs and outputs stay in fp32.
 
     Raises:
         OutputError: the model cannot be exported or the file not written.
@@ -46,62 +49,47 @@ def export_onnx(model: nn.Module, path: Path, example_inputs: ExampleInputs) -> 
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                export_graph(model.cpu(), inputs),
+                export_graph(model.cpu(), in_order(model, inputs), fixed=fixed),
                 dynamo=True,
-                input_names=_input_names(inputs),
+                input_names=_input_names(model, inputs),
+                opset_version=opset,
                 verbose=False,
             )
             if program is None:
                 raise RuntimeError("torch.onnx.export returned nothing")
-            program.save(path, external_data=size > _MAX_EMBEDDED_BYTES)
+            if opset not in (None, program.model.opset_imports[""]):
+                raise ValueError(f"torch {torch.__version__} has no exporter for opset {opset}")
+            # Stack traces with this machine's paths, in every node.
+            ClearMetadataAndDocStringPass()(program.model)
+            if half:
+                onnx.save(_in_half_precision(program.model_proto), path)
+            else:
+                program.save(path, external_data=size > _MAX_EMBEDDED_BYTES)
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         for written in (path, path.with_name(f"{path.name}.data")):
             written.unlink(missing_ok=True)
-        raise _failed("write", path, error) from error
+        first_line = next(iter(str(error).strip().splitlines()), repr(error))
+        raise OutputError(
+            f"cannot write {path}: {first_line}", hint="skip it with --no-onnx"
+        ) from error
     finally:
         model.to(device)
 
 
-def open_onnx(
-    path: Path, *, threads: int | None = None
-) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-    """Return a function that runs an ONNX file in ONNX Runtime on the CPU.
+def _in_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
+    # Imported when it is used: the package puts its directory on sys.path.
+    from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    Args:
-        path: of the file.
-        threads: how many to use, which sleep between runs, so that two models can be timed in
-            turns; ONNX Runtime's own choice when not given.
-
-    Raises:
-        OutputError: ONNX Runtime does not take it; the returned function raises it too.
-    """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-    except _RUNTIME_ERRORS as error:
-        raise _failed("open", path, error) from error
-    names = [argument.name for argument in session.get_inputs()]
-
-    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
-        feed = {n: t.detach().cpu().numpy() for n, t in zip(names, inputs, strict=True)}
-        try:
-            return [torch.from_numpy(output) for output in session.run(None, feed)]
-        except _RUNTIME_ERRORS as error:
-            raise _failed("run", path, error) from error
-
-    return run
+    return convert_float_to_float16(model, keep_io_types=True)
 
 
-def _input_names(inputs: ExampleInputs) -> list[str] | None:
-    """Return `input`, `input1`, ... for positional inputs."""
+def _input_names(model: nn.Module, inputs: ExampleInputs) -> list[str] | None:
+    """Return `input`, `input1`, ... for positional inputs; None keeps the model's own names."""
     if isinstance(inputs, Mapping):
-        return None
+        ordered = in_order(model, inputs)
+        return (
+            None if ordered is inputs else [k for k, v in inputs.items() if isinstance(v, Tensor)]
+        )
     count = 1 if isinstance(inputs, Tensor) else len(inputs)
     return [f"input{i}" if i else "input" for i in range(count)]
 
@@ -111,11 +99,6 @@ def _input(tensor: Any) -> Any:
         return tensor
     moved = tensor.detach().cpu()
     return moved.float() if moved.is_floating_point() else moved
-
-
-def _failed(what: str, path: Path, error: Exception) -> OutputError:
-    first_line = next(iter(str(error).strip().splitlines()), repr(error))
-    return OutputError(f"cannot {what} {path}: {first_line}", hint="skip it with --no-onnx")
 
 
 @contextlib.contextmanager

@@ -5,5 +5,6 @@ from ramda_cli.pipeline.bench_optimizer import bench_optimizer
 from ramda_cli.pipeline.evaluate import evaluate
 from ramda_cli.pipeline.inspect import inspect
 from ramda_cli.pipeline.prune import prune
+from ramda_cli.pipeline.verify import verify
 
-__all__ = ["bench", "bench_optimizer", "evaluate", "inspect", "prune"]
+__all__ = ["bench", "bench_optimizer", "evaluate", "inspect", "prune", "verify"]

@@ -24,7 +24,7 @@ from ramda_cli.pipeline.latency import measure_latency, plan_benchmark
 from ramda_cli.report.benchmark import Benchmark
 from ramda_cli.report.plain import build_benchmark
 from ramda_cli.structure.export import ExampleInputs
-from ramda_cli.verification import outputs_of
+from ramda_cli.structure.running import outputs_of
 
 _ALONE = (
     "the file does not say how its dense model is built, so the pruned model is measured alone;"

@@ -137,14 +137,16 @@ def _measured(latency: Latency | None, batch_size: int | None, *, largest: bool)
     return by_batch[wanted]
 
 
-def junit(verdicts: Sequence[Verdict], *, suite: str) -> str:
-    """Return the verdicts as JUnit XML, a test case each."""
+def junit(verdicts: Sequence[Verdict], *, suite: str, command: str = "check") -> str:
+    """Return the verdicts of a command as JUnit XML, a test case each."""
     failures = sum(not verdict.passed for verdict in verdicts)
     root = ElementTree.Element(
         "testsuite", name=suite, tests=str(len(verdicts)), failures=str(failures), errors="0"
     )
     for verdict in verdicts:
-        case = ElementTree.SubElement(root, "testcase", name=verdict.name, classname="ramda.check")
+        case = ElementTree.SubElement(
+            root, "testcase", name=_clean(verdict.name), classname=f"ramda.{command}"
+        )
         if not verdict.passed:
             ElementTree.SubElement(case, "failure", message=_clean(verdict.text))
     ElementTree.indent(root)

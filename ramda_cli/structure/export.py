@@ -25,21 +25,26 @@ def split_inputs(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[s
     return tuple(example_inputs), {}
 
 
-def export_graph(module: nn.Module, example_inputs: ExampleInputs) -> ExportedProgram:
+def export_graph(
+    module: nn.Module, example_inputs: ExampleInputs, *, fixed: bool = False
+) -> ExportedProgram:
     """Export the module in evaluation mode, decomposed, with a free batch size where it allows one.
 
     Dimension 0 of every input is taken for the batch. A batch of one is doubled, because the
-    exporter would otherwise treat its size as a constant.
+    exporter would otherwise treat its size as a constant. With `fixed` all sizes are those of the
+    example.
 
     Raises:
         StructureError: the module cannot be exported, or keeps state between calls.
     """
-    args, kwargs = pytree.tree_map(_at_least_two, split_inputs(example_inputs))
-    return export_call(module, args, kwargs)
+    args, kwargs = split_inputs(example_inputs)
+    if not fixed:
+        args, kwargs = pytree.tree_map(_at_least_two, (args, kwargs))
+    return export_call(module, args, kwargs, fixed=fixed)
 
 
 def export_call(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, fixed: bool = False
 ) -> ExportedProgram:
     """Export the module for these very inputs; see `export_graph`.
 
@@ -48,10 +53,8 @@ def export_call(
     """
     dynamic = pytree.tree_map(_free_batch, (args, kwargs))
     with evaluation_mode(module), torch.no_grad():
-        try:
-            program = _export(module, args, kwargs, (dynamic[0], dynamic[1]))
-        except (RuntimeError, ValueError, TypeError, AssertionError):
-            program = _export_fixed(module, args, kwargs)
+        program = None if fixed else _export_free(module, args, kwargs, dynamic)
+        program = program or _export_fixed(module, args, kwargs)
         decomposed = program.run_decompositions({})
     mutated = list(decomposed.graph_signature.buffers_to_mutate.values())
     if mutated:
@@ -84,6 +87,17 @@ def _may_be_two(program: ExportedProgram, size: int | torch.SymInt) -> bool:
     return allowed is not None and bool(allowed.lower <= 2)
 
 
+def with_batch(inputs: ExampleInputs, size: int) -> ExampleInputs:
+    """Return as many examples as `size`, the given ones over and over."""
+
+    def resize(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or leaf.ndim == 0:
+            return leaf
+        return leaf[torch.arange(size) % leaf.shape[0]]
+
+    return pytree.tree_map(resize, dict(inputs) if isinstance(inputs, Mapping) else inputs)
+
+
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Run a block in evaluation mode, then restore the mode of every submodule."""
@@ -94,6 +108,15 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for child, mode in modes.items():
             child.training = mode
+
+
+def _export_free(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Any
+) -> ExportedProgram | None:
+    try:
+        return _export(module, args, kwargs, (dynamic[0], dynamic[1]))
+    except (RuntimeError, ValueError, TypeError, AssertionError):
+        return None
 
 
 def _export_fixed(

@@ -143,7 +143,7 @@ def compare(
         if [t.shape for t in ours] != [t.shape for t in theirs]:
             differences.append(math.nan)
             break
-        examples += _batch_size(batch)
+        examples += batch_size(batch)
         for one, other in zip(ours, theirs, strict=True):
             if one.numel():
                 wide = one.double()
@@ -184,6 +184,7 @@ def _coarse(dtype: torch.dtype) -> float:
     return 100 * torch.finfo(dtype).eps
 
 
-def _batch_size(batch: ExampleInputs) -> int:
+def batch_size(batch: ExampleInputs) -> int:
+    """Return how many examples these inputs are, by the first tensor."""
     first = next((t for t in pytree.tree_leaves(batch) if isinstance(t, Tensor)), None)
     return int(first.shape[0]) if first is not None and first.ndim else 1

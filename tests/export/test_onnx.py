@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from ramda_cli.errors import OutputError
-from ramda_cli.export import export_onnx, open_onnx
+from ramda_cli.export import export_onnx, load, open_onnx, save
+from ramda_cli.structure.running import outputs_of
 from tests.export.helpers import CASES
 
 
@@ -47,6 +48,56 @@ def test_integer_inputs_stay_integers(tmp_path: Path) -> None:
     run = open_onnx(tmp_path / "m.onnx")
     x = torch.randn(3, 6)
     torch.testing.assert_close(run([x, ids])[0], model(x, ids).detach())
+
+
+def test_keyword_inputs_of_a_graph_keep_their_names_and_a_free_batch(tmp_path: Path) -> None:
+    case = CASES["several inputs"][0]()
+    save(case.smaller, case.plan, tmp_path / "model.safetensors")
+    model = load(tmp_path / "model.safetensors")
+    export_onnx(model, tmp_path / "m.onnx", case.example)
+    run = open_onnx(tmp_path / "m.onnx")
+    assert run.batch is None
+    inputs = {"ids": torch.tensor([0, 8, 3]), "x": torch.randn(3, 6)}
+    for actual, expected in zip(run.on(inputs), outputs_of(model, inputs), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_sizes_can_be_fixed_and_the_opset_chosen(tmp_path: Path) -> None:
+    model, x = nn.Linear(6, 4).eval(), torch.randn(1, 6)
+    export_onnx(model, tmp_path / "m.onnx", (x,), fixed=True, opset=18)
+    run = open_onnx(tmp_path / "m.onnx")
+    assert (run.batch, run.half) == (1, False)
+    torch.testing.assert_close(run([x])[0], model(x).detach())
+    assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == 18
+    with pytest.raises(OutputError, match="cannot run"):
+        run([torch.randn(2, 6)])
+
+
+def test_an_opset_that_torch_does_not_write_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"has no exporter for opset 99$"):
+        export_onnx(nn.Linear(2, 2), tmp_path / "m.onnx", (torch.randn(2, 2),), opset=99)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_precision_halves_the_weights_and_keeps_fp32_around_them(tmp_path: Path) -> None:
+    model, x = nn.Linear(64, 64).eval(), torch.randn(3, 64)
+    for half in (False, True):
+        export_onnx(model, tmp_path / f"{half}.onnx", (x,), half=half)
+    run = open_onnx(tmp_path / "True.onnx")
+    assert run.half
+    (actual,) = run([x])
+    assert actual.dtype == torch.float32
+    difference = (actual - model(x).detach()).abs().max()
+    assert 0 < difference <= 1e-2
+    sizes = [(tmp_path / f"{half}.onnx").stat().st_size for half in (False, True)]
+    assert sizes[1] < 0.6 * sizes[0]
+
+
+def test_nothing_of_this_machine_is_in_the_file(tmp_path: Path) -> None:
+    export_onnx(CASES["vit"][0]().smaller, tmp_path / "m.onnx", torch.randn(2, 3, 32, 32))
+    content = (tmp_path / "m.onnx").read_bytes()
+    assert b"site-packages" not in content
+    assert b"stack_trace" not in content
 
 
 def test_large_weights_lie_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

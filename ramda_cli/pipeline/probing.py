@@ -1,0 +1,138 @@
+"""Whatever computes what a model does, run on the probe of its file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from ramda_cli.errors import FileFormatError
+from ramda_cli.export import OnnxModel, Probe, load, make_probe, read_probe
+from ramda_cli.file_header import read_header
+from ramda_cli.structure.export import ExampleInputs, with_batch
+from ramda_cli.structure.running import runner
+from ramda_cli.verification import Check, check_probe
+from ramda_cli.verification.proof import FLOAT64_TOLERANCE, WORKING_TOLERANCE, batch_size
+
+_Result = TypeVar("_Result")
+
+LARGEST_BATCH = 1024
+
+HALF_TOLERANCE = 1e-2
+"""Relative to the largest output: ten roundings to half precision."""
+
+
+@dataclass(frozen=True, eq=False)
+class Probed:
+    """A file, the model in it, and its probe.
+
+    Attributes:
+        path: of the file.
+        document: its header.
+        model: loaded, in eval mode on the CPU.
+        probe: from the header.
+    """
+
+    path: Path
+    document: dict[str, object]
+    model: nn.Module
+    probe: Probe
+
+
+def open_probed(path: Path) -> Probed:
+    """Load a file that has a probe.
+
+    Raises:
+        FileFormatError: it is damaged, or holds no probe.
+        ModelError: its architecture is not known to this installation.
+    """
+    document = read_header(path)
+    probe = read_probe(document)
+    if probe is None:
+        raise FileFormatError(
+            f"{path} holds no probe, so what it computes cannot be checked",
+            hint="write it again with this version; `ramda eval` measures it on data",
+        )
+    return Probed(path, document, load(path), probe)
+
+
+def check_model(probed: Probed) -> tuple[Check, Check]:
+    """Compare the loaded model with the stored outputs, in float64 and in float32."""
+
+    def check(dtype: torch.dtype, tolerance: float) -> Check:
+        return check_probe(
+            probed.path.name,
+            probed.probe,
+            running(probed.path, runner(probed.model, dtype)),
+            dtype=str(dtype).removeprefix("torch."),
+            relative_tolerance=tolerance,
+        )
+
+    return check(torch.float64, FLOAT64_TOLERANCE), check(torch.float32, WORKING_TOLERANCE)
+
+
+def check_onnx(probed: Probed, path: Path) -> Check:
+    """Compare an ONNX file with the stored outputs.
+
+    A file for another batch size is compared with the loaded model, at that size.
+
+    Raises:
+        OutputError: ONNX Runtime does not take it.
+        FileFormatError: the model does not run at its batch size.
+    """
+    exported = OnnxModel(path)
+    return check_probe(
+        path.name,
+        probe_of_batch(probed, exported.batch),
+        exported.on,
+        dtype="float16" if exported.half else "float32",
+        relative_tolerance=HALF_TOLERANCE if exported.half else WORKING_TOLERANCE,
+    )
+
+
+def probe_of_batch(probed: Probed, batch: int | None) -> Probe:
+    """Return the stored probe, or for another batch size one that the loaded model gives.
+
+    Raises:
+        FileFormatError: the model does not run at this size.
+    """
+    inputs = probed.probe.inputs()
+    if batch in (None, batch_size(inputs)):
+        return probed.probe
+    if batch > LARGEST_BATCH:
+        raise FileFormatError(
+            f"a batch of {batch:,} is too large to be checked",
+            hint=f"export it for a free batch, or for one of at most {LARGEST_BATCH}",
+        )
+    resized = with_batch(inputs, batch)
+    probe = running(probed.path, lambda example: make_probe(probed.model, example))(resized)
+    if probe is None:
+        raise FileFormatError(
+            f"{probed.path} gives no finite outputs on a batch of {batch}",
+            hint="export it for a free batch",
+        )
+    return probe
+
+
+def running(
+    path: Path, run: Callable[[ExampleInputs], _Result]
+) -> Callable[[ExampleInputs], _Result]:
+    """Turn what goes wrong in running an untrusted file's model into an error for the user."""
+
+    def guarded(inputs: ExampleInputs) -> _Result:
+        try:
+            return run(inputs)
+        # The graph and the inputs may be anything that a file can hold.
+        except (
+            ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError,
+            RuntimeError, TypeError, ValueError,
+        ) as error:  # fmt: skip
+            first_line = next(iter(str(error).strip().splitlines()), repr(error))
+            raise FileFormatError(
+                f"{path} does not run on its probe: {first_line}",
+                hint="copy it again, or write it again with `ramda prune`",
+            ) from error
+
+    return guarded

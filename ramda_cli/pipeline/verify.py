@@ -1,0 +1,115 @@
+"""Checking a pruned model again, on this machine: no data, no base weights, no network."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from ramda_cli.errors import FileFormatError
+from ramda_cli.pipeline.probing import Probed, check_model, check_onnx, open_probed
+from ramda_cli.pipeline.workspace import INCOMPLETE
+from ramda_cli.report.document import FileEntry
+from ramda_cli.report.formatting import difference, size_bytes
+from ramda_cli.report.gate import Verdict
+from ramda_cli.report.plain import parse_report
+from ramda_cli.verification import Check
+
+_MODEL = "model.safetensors"
+_REPORT = "report.json"
+_MOST_REPORT_BYTES = 100_000_000
+
+
+def verify(path: Path) -> dict[str, object]:
+    """Check a file, or every file of an output directory, against the probe and the report.
+
+    Args:
+        path: a model.safetensors, or the directory that holds one.
+
+    Returns:
+        `passed`, `checks` (name, passed, text) and `notes` on what was not checked.
+
+    Raises:
+        FileFormatError: a file is damaged, there is no probe, or the run has not finished.
+        ModelError: the architecture is not known to this installation.
+        OutputError: ONNX Runtime does not take a file.
+    """
+    if (path / INCOMPLETE).exists():
+        raise FileFormatError(
+            f"{path} holds a run that has not finished", hint="run it again, with --overwrite"
+        )
+    probed = open_probed(path / _MODEL if path.is_dir() else path)
+    verdicts = [Verdict("header", _header(probed), True)]
+    notes = []
+    if not path.is_dir():
+        notes.append("one file alone was checked: give its directory to check what is beside it")
+    elif (path / _REPORT).is_file():
+        verdicts += _hashes(path)
+    else:
+        notes.append(f"{path} has no {_REPORT}, so no hash was compared")
+    verdicts += map(_verdict, check_model(probed))
+    if path.is_dir():
+        verdicts += [_verdict(check_onnx(probed, file)) for file in sorted(path.glob("*.onnx"))]
+    return {
+        "file": str(probed.path),
+        "passed": all(verdict.passed for verdict in verdicts),
+        "checks": [asdict(verdict) for verdict in verdicts],
+        "notes": notes,
+    }
+
+
+def _header(probed: Probed) -> str:
+    tensors = sum(tensor.numel() for tensor in probed.model.state_dict().values())
+    return f"{probed.document['layout']} layout, {tensors:,} elements, a probe"
+
+
+def _verdict(check: Check) -> Verdict:
+    name = f"{check.name} in {check.dtype}"
+    if check.max_abs_difference != check.max_abs_difference:
+        return Verdict(name, "outputs of other shapes, or not finite", False)
+    text = (
+        f"differs by {difference(check.max_abs_difference)}"
+        f" of at most {difference(check.tolerance)}"
+    )
+    return Verdict(name, text, check.passed)
+
+
+def _hashes(directory: Path) -> Iterator[Verdict]:
+    """Compare the files that the report lists."""
+    for entry in _listed(directory / _REPORT):
+        if entry.sha256 is not None:
+            passed, text = _compare(directory / entry.name, entry)
+            yield Verdict(f"{entry.name} SHA-256", text, passed)
+
+
+def _compare(path: Path, entry: FileEntry) -> tuple[bool, str]:
+    if not path.is_file():
+        return False, "is not here"
+    found = path.stat().st_size
+    if found != entry.bytes:
+        return False, f"has {found:,} bytes, not {entry.bytes:,}"
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != entry.sha256:
+        return False, f"is {digest[:12]}..., not {str(entry.sha256)[:12]}..."
+    return True, f"{digest[:12]}..., {size_bytes(found)}"
+
+
+def _listed(path: Path) -> tuple[FileEntry, ...]:
+    """Return the files that an untrusted report lists: names in its own directory only."""
+    try:
+        if path.stat().st_size > _MOST_REPORT_BYTES:
+            raise ValueError("it is too large")
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileFormatError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}",
+            hint=f"copy it again; without {_REPORT} the hashes are not compared",
+        ) from error
+    files = parse_report(document).files
+    for entry in files:
+        if Path(entry.name).name != entry.name:
+            raise FileFormatError(
+                f"{path} lists {entry.name!r}, which is not a file beside it", hint="copy it again"
+            )
+    return files
