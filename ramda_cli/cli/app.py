@@ -9,6 +9,7 @@ from ramda_cli import __version__
 from ramda_cli.cli.bench import bench
 from ramda_cli.cli.check import check
 from ramda_cli.cli.eval import evaluate
+from ramda_cli.cli.export import export
 from ramda_cli.cli.failures import CommandLine
 from ramda_cli.cli.inspect import inspect
 from ramda_cli.cli.options import CONTEXT
@@ -30,6 +31,7 @@ app.command("report")(report)
 app.command("eval")(evaluate)
 app.command("check")(check)
 app.command("verify")(verify)
+app.command("export")(export)
 app.add_typer(bench, name="bench")
 
 

@@ -21,6 +21,10 @@ def verify(
             metavar="DIR", help="The directory of a pruned model, or its model.safetensors alone."
         ),
     ],
+    trust_pt2: Annotated[
+        bool,
+        typer.Option("--trust-pt2", help="Load .pt2 files too, which may unpickle: only your own."),
+    ] = False,
     junit_file: options.Junit = None,
     json: options.Json = False,
 ) -> None:
@@ -37,7 +41,7 @@ def verify(
         observer.stage("verify", str(file))
         from ramda_cli.pipeline import verify as run
 
-        result: Mapping[str, Any] = run(file)
+        result: Mapping[str, Any] = run(file, trust_pt2=trust_pt2)
     verdicts = tuple(Verdict(**check) for check in result["checks"])
     if junit_file is not None:
         suite = f"ramda verify {file.name}"

@@ -1,5 +1,6 @@
-"""Files: the self-describing safetensors, and ONNX."""
+"""Files: the self-describing safetensors, ONNX, and what other libraries load."""
 
+from ramda_cli.export.calling import in_order
 from ramda_cli.export.file_format import save
 from ramda_cli.export.loading import build_dense, load, read_tensors
 from ramda_cli.export.onnx import export_onnx
@@ -7,12 +8,16 @@ from ramda_cli.export.onnx_runtime import OnnxModel, open_onnx
 from ramda_cli.export.probe import Probe, make_probe
 from ramda_cli.export.probe_json import read_probe
 from ramda_cli.export.tensor_file import write_tensors
+from ramda_cli.export.torch_export import TorchExported, export_torch
 
 __all__ = [
     "OnnxModel",
     "Probe",
+    "TorchExported",
     "build_dense",
     "export_onnx",
+    "export_torch",
+    "in_order",
     "load",
     "make_probe",
     "open_onnx",

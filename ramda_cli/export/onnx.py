@@ -1,21 +1,16 @@
 """Write a model as ONNX."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
 from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from ramda_cli.errors import OutputError
-from ramda_cli.export.calling import in_order
+from ramda_cli.export.calling import in_float32, in_order
+from ramda_cli.export.silence import quiet
 from ramda_cli.structure.export import ExampleInputs, export_graph
 
 _MAX_EMBEDDED_BYTES = 1_900_000_000  # a protobuf file ends at 2 GiB
@@ -43,11 +38,11 @@ def export_onnx(
     Raises:
         OutputError: the model cannot be exported or the file not written.
     """
-    inputs = pytree.tree_map(_input, example_inputs)
+    inputs = in_float32(example_inputs)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 export_graph(model.cpu(), in_order(model, inputs), fixed=fixed),
                 dynamo=True,
@@ -92,23 +87,3 @@ def _input_names(model: nn.Module, inputs: ExampleInputs) -> list[str] | None:
         )
     count = 1 if isinstance(inputs, Tensor) else len(inputs)
     return [f"input{i}" if i else "input" for i in range(count)]
-
-
-def _input(tensor: Any) -> Any:
-    if not isinstance(tensor, Tensor):
-        return tensor
-    moved = tensor.detach().cpu()
-    return moved.float() if moved.is_floating_point() else moved
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress and warnings off the terminal."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

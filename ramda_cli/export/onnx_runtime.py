@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ramda_cli.errors import OutputError
+from ramda_cli.export.calling import in_float32
 from ramda_cli.structure.export import ExampleInputs
 
 _RUNTIME_ERRORS = (
@@ -71,11 +72,10 @@ class OnnxModel:
 
     def on(self, inputs: ExampleInputs) -> list[Tensor]:
         """Return the outputs for inputs as the model takes them; floating ones become fp32."""
-        if isinstance(inputs, Mapping) and set(self._names) <= set(inputs):
-            ordered = [inputs[name] for name in self._names]
-        else:
-            ordered = [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
-        return self([t.float() if t.is_floating_point() else t for t in ordered])
+        converted = in_float32(inputs)
+        if isinstance(converted, Mapping) and set(self._names) <= set(converted):
+            return self([converted[name] for name in self._names])
+        return self([leaf for leaf in pytree.tree_leaves(converted) if isinstance(leaf, Tensor)])
 
 
 def open_onnx(path: Path, *, threads: int | None = None) -> OnnxModel:

@@ -3,8 +3,18 @@
 from ramda_cli.pipeline.bench import bench
 from ramda_cli.pipeline.bench_optimizer import bench_optimizer
 from ramda_cli.pipeline.evaluate import evaluate
+from ramda_cli.pipeline.export import ExportSettings, export
 from ramda_cli.pipeline.inspect import inspect
 from ramda_cli.pipeline.prune import prune
 from ramda_cli.pipeline.verify import verify
 
-__all__ = ["bench", "bench_optimizer", "evaluate", "inspect", "prune", "verify"]
+__all__ = [
+    "ExportSettings",
+    "bench",
+    "bench_optimizer",
+    "evaluate",
+    "export",
+    "inspect",
+    "prune",
+    "verify",
+]

@@ -3,22 +3,23 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ramda_cli.errors import FileFormatError
-from ramda_cli.export import OnnxModel, Probe, load, make_probe, read_probe
+from ramda_cli.export import OnnxModel, Probe, TorchExported, in_order, load, make_probe, read_probe
 from ramda_cli.file_header import read_header
 from ramda_cli.structure.export import ExampleInputs, with_batch
-from ramda_cli.structure.running import runner
+from ramda_cli.structure.running import batch_size, runner
 from ramda_cli.verification import Check, check_probe
-from ramda_cli.verification.proof import FLOAT64_TOLERANCE, WORKING_TOLERANCE, batch_size
+from ramda_cli.verification.proof import FLOAT64_TOLERANCE, WORKING_TOLERANCE
 
 _Result = TypeVar("_Result")
 
 LARGEST_BATCH = 1024
+_OTHER_BATCHES = (1, 3)
 
 HALF_TOLERANCE = 1e-2
 """Relative to the largest output: ten roundings to half precision."""
@@ -73,33 +74,70 @@ def check_model(probed: Probed) -> tuple[Check, Check]:
     return check(torch.float64, FLOAT64_TOLERANCE), check(torch.float32, WORKING_TOLERANCE)
 
 
-def check_onnx(probed: Probed, path: Path) -> Check:
-    """Compare an ONNX file with the stored outputs.
-
-    A file for another batch size is compared with the loaded model, at that size.
+def check_onnx(probed: Probed, path: Path) -> tuple[Check, ...]:
+    """Compare an ONNX file with the stored outputs, in the precision that it computes in.
 
     Raises:
         OutputError: ONNX Runtime does not take it.
         FileFormatError: the model does not run at its batch size.
     """
     exported = OnnxModel(path)
-    return check_probe(
-        path.name,
-        probe_of_batch(probed, exported.batch),
-        exported.on,
-        dtype="float16" if exported.half else "float32",
-        relative_tolerance=HALF_TOLERANCE if exported.half else WORKING_TOLERANCE,
+    dtype, tolerance = (
+        ("float16", HALF_TOLERANCE) if exported.half else ("float32", WORKING_TOLERANCE)
+    )
+    return _check_batches(
+        probed, path, exported.on, batch=exported.batch, dtype=dtype, relative_tolerance=tolerance
     )
 
 
-def probe_of_batch(probed: Probed, batch: int | None) -> Probe:
+def check_torch_export(probed: Probed, path: Path) -> tuple[Check, ...]:
+    """Compare a `.pt2` file, which may unpickle, with the stored outputs.
+
+    Raises:
+        OutputError: torch does not load it.
+        FileFormatError: the model does not run at its batch size.
+    """
+    exported = TorchExported(path)
+    return _check_batches(
+        probed,
+        path,
+        lambda inputs: exported.on(in_order(probed.model, inputs)),
+        batch=exported.batch,
+        dtype="float32",
+        relative_tolerance=WORKING_TOLERANCE,
+    )
+
+
+def _check_batches(
+    probed: Probed,
+    path: Path,
+    run: Callable[[ExampleInputs], list[Tensor]],
+    *,
+    batch: int | None,
+    **how: Any,
+) -> tuple[Check, ...]:
+    """Compare at the one batch size, or where it is free at the probe's own and two others."""
+    own = batch_size(probed.probe.inputs())
+    batches = dict.fromkeys((own, *_OTHER_BATCHES)) if batch is None else (batch,)
+    return tuple(
+        check_probe(
+            path.name if size == own else f"{path.name}, batch of {size},",
+            probe_of_batch(probed, size),
+            running(path, run),
+            **how,
+        )
+        for size in batches
+    )
+
+
+def probe_of_batch(probed: Probed, batch: int) -> Probe:
     """Return the stored probe, or for another batch size one that the loaded model gives.
 
     Raises:
         FileFormatError: the model does not run at this size.
     """
     inputs = probed.probe.inputs()
-    if batch in (None, batch_size(inputs)):
+    if batch == batch_size(inputs):
         return probed.probe
     if batch > LARGEST_BATCH:
         raise FileFormatError(

@@ -7,7 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ramda_cli.errors import FileFormatError
-from ramda_cli.pipeline.probing import Probed, check_model, check_onnx, open_probed
+from ramda_cli.pipeline.probing import (
+    Probed,
+    check_model,
+    check_onnx,
+    check_torch_export,
+    open_probed,
+)
 from ramda_cli.pipeline.workspace import INCOMPLETE
 from ramda_cli.report.document import FileEntry
 from ramda_cli.report.formatting import difference, size_bytes
@@ -20,11 +26,12 @@ _REPORT = "report.json"
 _MOST_REPORT_BYTES = 100_000_000
 
 
-def verify(path: Path) -> dict[str, object]:
+def verify(path: Path, *, trust_pt2: bool = False) -> dict[str, object]:
     """Check a file, or every file of an output directory, against the probe and the report.
 
     Args:
         path: a model.safetensors, or the directory that holds one.
+        trust_pt2: whether to load the directory's `.pt2` files, which may unpickle.
 
     Returns:
         `passed`, `checks` (name, passed, text) and `notes` on what was not checked.
@@ -39,23 +46,38 @@ def verify(path: Path) -> dict[str, object]:
             f"{path} holds a run that has not finished", hint="run it again, with --overwrite"
         )
     probed = open_probed(path / _MODEL if path.is_dir() else path)
-    verdicts = [Verdict("header", _header(probed), True)]
-    notes = []
-    if not path.is_dir():
-        notes.append("one file alone was checked: give its directory to check what is beside it")
-    elif (path / _REPORT).is_file():
-        verdicts += _hashes(path)
-    else:
-        notes.append(f"{path} has no {_REPORT}, so no hash was compared")
-    verdicts += map(_verdict, check_model(probed))
-    if path.is_dir():
-        verdicts += [_verdict(check_onnx(probed, file)) for file in sorted(path.glob("*.onnx"))]
+    checks = [*check_model(probed), *_check_exports(probed, path, trust_pt2=trust_pt2)]
+    verdicts = [
+        Verdict("header", _header(probed), True),
+        *(_hashes(path) if (path / _REPORT).is_file() else ()),
+        *map(verdict_of, checks),
+    ]
     return {
         "file": str(probed.path),
         "passed": all(verdict.passed for verdict in verdicts),
         "checks": [asdict(verdict) for verdict in verdicts],
-        "notes": notes,
+        "notes": _unchecked(path, trust_pt2=trust_pt2),
     }
+
+
+def _check_exports(probed: Probed, directory: Path, *, trust_pt2: bool) -> Iterator[Check]:
+    """Compare whatever exports are in a directory."""
+    for file in sorted(directory.glob("*.onnx")):
+        yield from check_onnx(probed, file)
+    for file in sorted(directory.glob("*.pt2")) if trust_pt2 else ():
+        yield from check_torch_export(probed, file)
+
+
+def _unchecked(path: Path, *, trust_pt2: bool) -> list[str]:
+    """Return sentences on what was not looked at."""
+    if not path.is_dir():
+        return ["one file alone was checked: give its directory to check what is beside it"]
+    unlisted = [f"{path} has no {_REPORT}, so no hash was compared"]
+    pickled = [
+        f"{file.name} was not loaded, which may unpickle: for your own files there is --trust-pt2"
+        for file in sorted(path.glob("*.pt2"))
+    ]
+    return [*(unlisted if not (path / _REPORT).is_file() else []), *([] if trust_pt2 else pickled)]
 
 
 def _header(probed: Probed) -> str:
@@ -63,7 +85,8 @@ def _header(probed: Probed) -> str:
     return f"{probed.document['layout']} layout, {tensors:,} elements, a probe"
 
 
-def _verdict(check: Check) -> Verdict:
+def verdict_of(check: Check) -> Verdict:
+    """Return a comparison as a line of a gate."""
     name = f"{check.name} in {check.dtype}"
     if check.max_abs_difference != check.max_abs_difference:
         return Verdict(name, "outputs of other shapes, or not finite", False)

@@ -36,3 +36,9 @@ def runner(model: nn.Module, dtype: torch.dtype) -> Callable[[ExampleInputs], li
             return outputs_of(converted, pytree.tree_map(move, batch))
 
     return run
+
+
+def batch_size(batch: ExampleInputs) -> int:
+    """Return how many examples these inputs are, by the first tensor."""
+    first = next((t for t in pytree.tree_leaves(batch) if isinstance(t, Tensor)), None)
+    return int(first.shape[0]) if first is not None and first.ndim else 1

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from ramda_cli.export.probe import Probe
 from ramda_cli.structure.export import ExampleInputs
-from ramda_cli.verification.proof import Check, batch_size
+from ramda_cli.structure.running import batch_size
+from ramda_cli.verification.proof import Check
 
 
 def check_probe(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ramda_cli.structure.export import ExampleInputs
-from ramda_cli.structure.running import runner
+from ramda_cli.structure.running import batch_size, runner
 
 FLOAT64_TOLERANCE = 1e-9
 WORKING_TOLERANCE = 1e-4
@@ -182,9 +182,3 @@ def _working_dtype(model: nn.Module) -> torch.dtype:
 def _coarse(dtype: torch.dtype) -> float:
     """Return a tolerance for a precision other than float32: about 100 roundings."""
     return 100 * torch.finfo(dtype).eps
-
-
-def batch_size(batch: ExampleInputs) -> int:
-    """Return how many examples these inputs are, by the first tensor."""
-    first = next((t for t in pytree.tree_leaves(batch) if isinstance(t, Tensor)), None)
-    return int(first.shape[0]) if first is not None and first.ndim else 1

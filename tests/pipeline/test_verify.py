@@ -58,6 +58,8 @@ def test_a_copy_passes_line_by_line(copied: Path) -> None:
             "model.safetensors in float64",
             "model.safetensors in float32",
             "model.onnx in float32",
+            "model.onnx, batch of 1, in float32",
+            "model.onnx, batch of 3, in float32",
         ],
         True,
     )
@@ -75,7 +77,7 @@ def test_one_file_is_checked_alone(copied: Path) -> None:
 def test_a_directory_without_a_report_is_said(copied: Path) -> None:
     (copied / "report.json").unlink()
     result: Any = verify(copied)
-    assert len(result["checks"]) == 4
+    assert len(result["checks"]) == 6
     assert result["notes"] == [f"{copied} has no report.json, so no hash was compared"]
 
 
@@ -123,7 +125,7 @@ def test_another_export_fails(copied: Path) -> None:
 def test_an_export_for_one_batch_size_is_compared_at_it(copied: Path) -> None:
     model = load(copied / "model.safetensors")
     export_onnx(model, copied / "three.onnx", torch.randn(3, 3, 64, 64), fixed=True)
-    assert outcomes(copied)["three.onnx in float32"]
+    assert outcomes(copied)["three.onnx, batch of 3, in float32"]
 
 
 def test_half_precision_has_its_own_tolerance(copied: Path) -> None:
