@@ -12,7 +12,7 @@ from torch import nn
 import ramda_cli
 from ramda_cli.benchmark import Runtime
 from ramda_cli.errors import ConfigError, ModelError
-from ramda_cli.export import build_dense, load
+from ramda_cli.export import build_dense, load, read_probe
 from ramda_cli.file_header import read_header
 from ramda_cli.models.files import call_factory, is_file_model, load_factory
 from ramda_cli.models.heads import replace_head_
@@ -89,11 +89,14 @@ def bench(
 
 
 def example_inputs(path: Path, document: Mapping[str, Any]) -> ExampleInputs:
-    """Return inputs that the model of a file takes, from what the file says of them.
+    """Return inputs that the model of a file takes: those of its probe, or images of its size.
 
     Raises:
         FileFormatError: it says nothing of them.
     """
+    probe = read_probe(document)
+    if probe is not None:
+        return probe.inputs()
     preprocessing, _ = read_details(path, document.get("details"))
     return (example_images(preprocessing.input_size),)
 

@@ -141,13 +141,14 @@ def test_an_odd_source_is_no_source(graph: Path, factories: Path, source: object
 
 
 def test_a_file_that_does_not_tell_its_inputs_is_refused(graph: Path) -> None:
-    path = rewrite(graph, document=lambda document: document.update(details={}))
+    path = rewrite(graph, document=lambda document: document.update(details={}, probe=None))
     with pytest.raises(FileFormatError, match="does not say what its images must look like"):
         run(path)
 
 
 def test_inputs_that_the_model_does_not_take_are_named(graph: Path) -> None:
     def grow(document: dict[str, Any]) -> None:
+        document["probe"] = None
         document["details"]["preprocessing"].update(
             input_size=[3, 8, 8], mean=[0.5] * 3, std=[0.5] * 3
         )
