@@ -27,6 +27,8 @@ from ramda_cli.structure.export import ExampleInputs, split_inputs
 
 # What a model's own code raises for inputs that it does not take.
 _FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_OTHER_FILE = "measure a file of `ramda prune`, beside the model that it was made from"
+_OTHER_FLAGS = "give another --batch-size or --runtime"
 
 
 @dataclass(frozen=True)
@@ -113,26 +115,25 @@ def _check_outputs(models: Sequence[nn.Module], example_inputs: ExampleInputs) -
     shapes = []
     for model in models:
         args, kwargs = split_inputs(example_inputs)
-        with _naming(model, "eager"), torch.inference_mode():
+        with _naming(model, "on its example inputs", _OTHER_FILE), torch.inference_mode():
             leaves = pytree.tree_leaves(model(*args, **kwargs))
         shapes.append([tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor)])
     if any(shape != shapes[0] for shape in shapes):
         raise BenchError(
             f"the dense model gives outputs of shape {shapes[0]}, the pruned one {shapes[1]}",
-            hint="name the factory that the pruned model was made from",
+            hint=_OTHER_FILE,
         )
 
 
 @contextlib.contextmanager
-def _naming(model: nn.Module, label: str) -> Iterator[None]:
+def _naming(model: nn.Module, how: str, hint: str) -> Iterator[None]:
     """Turn what a model raises into an error for the user."""
     try:
         yield
     except (OutputError, *_FAILURES) as error:
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BenchError(
-            f"{type(model).__name__} cannot be run, {label}: {first_line}",
-            hint="give another --batch-size or --runtime",
+            f"{type(model).__name__} cannot be run {how}: {first_line}", hint=hint
         ) from error
 
 
@@ -162,8 +163,8 @@ def _measure_one(
     arms: Sequence[_Arm], runtime: Runtime, size: int, batch: ExampleInputs, plan: Plan
 ) -> Measurement:
     torch.compiler.reset()  # else a model's ninth batch size would silently run uncompiled
-    label = f"{runtime} at batch {size}"
-    peaks = [_first_call(arm, batch, label, plan.device) for arm in arms]
+    how = f"in {runtime} at batch {size}"
+    peaks = [_first_call(arm, batch, how, plan.device) for arm in arms]
     turns = take_turns([partial(arm.run, batch) for arm in arms], seconds=plan.share)
     timings = [
         timing([s for turn in own for s in turn], batch_size=size, peak_bytes=peak)
@@ -180,12 +181,12 @@ def _measure_one(
     )
 
 
-def _first_call(arm: _Arm, batch: ExampleInputs, label: str, device: torch.device) -> int | None:
+def _first_call(arm: _Arm, batch: ExampleInputs, how: str, device: torch.device) -> int | None:
     """Run once, which compiles what is to be compiled, and return the peak of the memory.
 
     Counted are the model's own tensors and what a call allocates; None off CUDA.
     """
-    with _naming(arm.model, label):
+    with _naming(arm.model, how, _OTHER_FLAGS):
         arm.run(batch)
         if device.type != "cuda":
             return None

@@ -4,7 +4,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from ramda_cli.export import export_onnx, open_onnx
 from ramda_cli.structure.export import ExampleInputs, split_inputs
 
 Runtime = Literal["eager", "compile", "onnx"]
-RUNTIMES: Final[tuple[Runtime, ...]] = get_args(Runtime)
 Runner = Callable[[ExampleInputs], object]
 """Runs one batch to its end."""
 

@@ -105,7 +105,7 @@ def test_a_model_that_cannot_run_is_named():
 
     model = OnlyTwo().eval()
     assert measure(None, model, IMAGES, plan(batch_sizes=[2]), SilentObserver())
-    with pytest.raises(BenchError, match=r"^OnlyTwo cannot be run, eager at batch 3: shape"):
+    with pytest.raises(BenchError, match=r"^OnlyTwo cannot be run in eager at batch 3: shape"):
         measure(None, model, IMAGES, plan(batch_sizes=[3]), SilentObserver())
 
 
