@@ -12,6 +12,7 @@ from ramda_cli.config.schema import RunConfig
 from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import BenchError, ConfigError, StructureError, TargetError
+from ramda_cli.export import load
 from ramda_cli.latency import measure_table
 from ramda_cli.models.heads import adapt_head
 from ramda_cli.models.loaded import LoadedModel
@@ -111,7 +112,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
                 workspace, smaller, plan, proven, loaded=loaded, data=data,
                 onnx=config.output.onnx, observer=observer,
             )  # fmt: skip
-            latency = _latency(config, model, smaller, loaded, device, observer)
+            latency = _latency(config, workspace, model, loaded, device, observer)
             outcome = Outcome(
                 loaded, data, structure, support, cost, budget, trained, files, new_head, notes,
                 _device(device), shlex.join(["ramda", *sys.argv[1:]]), latency,
@@ -215,18 +216,22 @@ def _penalties(config: RunConfig, structure: Structure, loaded: LoadedModel) -> 
 
 def _latency(
     config: RunConfig,
+    workspace: Workspace,
     model: nn.Module,
-    smaller: nn.Module,
     loaded: LoadedModel,
     device: torch.device,
     observer: Observer,
 ) -> Latency | None:
-    """Time both models; a run that is proven does not fail because they cannot be timed."""
+    """Time the model that the file loads as beside the trained one.
+
+    A run that is proven does not fail because they cannot be timed.
+    """
     if not config.output.bench:
         return None
     plan = plan_benchmark(device, seconds=_BENCH_SECONDS, runtimes=("eager",))
+    written = load(workspace.path("model.safetensors"))
     try:
-        return measure_latency(model, smaller, loaded.example_inputs, plan, observer)
+        return measure_latency(model, written, loaded.example_inputs, plan, observer)
     except BenchError as error:
         observer.note(f"the latency was not measured: {error}")
         return None

@@ -178,7 +178,10 @@ def test_the_report_has_the_latency(finished: tuple[Path, str]) -> None:
 def test_a_proven_run_does_not_fail_for_want_of_a_latency(
     ramda: Run, out: Path, factory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    measured = []
+
+    def fail(*models: object) -> None:
+        measured.extend(type(model).__name__ for model in models[:2])
         raise BenchError("256 inputs take 3.0 GiB")
 
     prune = module("ramda_cli.pipeline.prune")
@@ -188,6 +191,7 @@ def test_a_proven_run_does_not_fail_for_want_of_a_latency(
     assert result.exit_code == 0, result.stderr
     assert "note: the latency was not measured: 256 inputs take 3.0 GiB\n" in result.stderr
     assert json.loads(result.stdout)["latency"] is None
+    assert measured == ["Net", "GraphModel"]  # what the file loads as, not what was removed from
 
 
 def test_report_and_eval_read_what_was_written(finished: tuple[Path, str], ramda: Run) -> None:

@@ -153,9 +153,7 @@ def test_inputs_that_the_model_does_not_take_are_named(graph: Path) -> None:
             input_size=[3, 8, 8], mean=[0.5] * 3, std=[0.5] * 3
         )
 
-    with pytest.raises(
-        BenchError, match=r"^GraphModel cannot be run on its example inputs"
-    ):
+    with pytest.raises(BenchError, match=r"^GraphModel cannot be run on its example inputs"):
         run(rewrite(graph, document=grow))
 
 
