@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,6 +13,7 @@ from ramda_cli.report.document import SCHEMA, Report
 from ramda_cli.report.inspection import Inspection
 
 _Document = TypeVar("_Document", Report, Inspection, Benchmark)
+_TOO_LARGE: Final = 2**63
 
 
 def build_report(report: Report) -> dict[str, object]:
@@ -58,6 +59,11 @@ def _parse(kind: type[_Document], document: object, name: str) -> _Document:
             f"the {name} has schema {schema}; this version reads {SCHEMA}",
             hint="update with `pip install --upgrade ramda-cli`, or write the file again",
         )
+    if _holds_huge_number(document):
+        raise FileFormatError(
+            f"the {name} is damaged: it holds an integer beyond 64 bits",
+            hint="write the file again with `ramda prune`",
+        )
     try:
         return TypeAdapter(kind).validate_python(document)
     except ValidationError as error:
@@ -67,6 +73,20 @@ def _parse(kind: type[_Document], document: object, name: str) -> _Document:
             f"the {name} is damaged at {where}: {first['msg']}",
             hint="write the file again with `ramda prune`",
         ) from error
+
+
+def _holds_huge_number(document: object) -> bool:
+    # JSON's integers are as long as they like, and no float is: dividing them would overflow.
+    waiting = [document]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+            return True
+        if isinstance(value, Mapping):
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple):
+            waiting.extend(value)
+    return False
 
 
 def _document(value: Report | Inspection | Benchmark) -> dict[str, object]:

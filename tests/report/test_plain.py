@@ -83,6 +83,16 @@ def test_a_file_from_before_layers_were_recorded_still_reads() -> None:
     assert (again.layers, again.groups) == ((), (first, *REPORT.groups[1:]))
 
 
+@pytest.mark.parametrize("number", [2**63, -(10**400)])
+def test_an_integer_that_no_float_holds_is_refused(number: int) -> None:
+    document: dict[str, Any] = build_report(REPORT)
+    document["layers"][0]["width"] = number
+    with pytest.raises(FileFormatError, match="holds an integer beyond 64 bits"):
+        parse_report(document)
+    document["layers"][0]["width"] = 2**63 - 1
+    assert parse_report(document).layers[0].width == 2**63 - 1
+
+
 def test_unknown_keys_are_ignored() -> None:
     assert parse_inspection({**build_inspection(INSPECTION), "later": 1}) == INSPECTION
 
