@@ -17,7 +17,7 @@ from ramda_cli.report.markdown import (
     size_table,
 )
 from ramda_cli.report.plain import parse_report
-from ramda_cli.report.terminal import asked_text
+from ramda_cli.report.terminal import asked_text, reached_amount
 
 _HUB_ID: Final = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _HUB_WEIGHTS: Final = re.compile(rf"hf-hub:({_HUB_ID.pattern})@\w+", re.ASCII)
@@ -59,7 +59,7 @@ def render_card(document: object, details: Mapping[str, Any]) -> str:
     return f"---\n{metadata}\n---\n\n" + "\n\n".join(blocks) + "\n"
 
 
-def base_model(report: Report) -> str | None:
+def _base_model(report: Report) -> str | None:
     """Return the hub id of the weights that the run started from, if they came from the hub."""
     found = _HUB_WEIGHTS.fullmatch(report.model.weights)
     return found[1] if found else None
@@ -80,7 +80,7 @@ def _metadata(report: Report, task: str) -> ModelCardData:
         library_name="ramda-cli",
         pipeline_tag=task,
         license=report.model.license if report.model.license in _LICENSES else None,
-        base_model=base_model(report),
+        base_model=_base_model(report),
         datasets=None if dataset is None else [dataset],
         metrics=["accuracy"],
         tags=["pruning", "structured-pruning", "ramda"],
@@ -102,7 +102,7 @@ def _data_name(report: Report) -> str:
 
 def _headline(report: Report) -> str:
     source = escaped(report.model.name)
-    if hub_id := base_model(report):
+    if hub_id := _base_model(report):
         source = f"[{source}](https://huggingface.co/{hub_id})"
     return (
         f"# {escaped(_title(report))}\n\n"
@@ -145,7 +145,11 @@ def _usage(report: Report, preprocessing: Mapping[str, Any]) -> str:
 def _origin(report: Report) -> str:
     again, training = report.reproducibility, report.training
     versions = ", ".join(f"{name} {version}" for name, version in again.versions.items())
-    asked, reached = asked_text(report.asked).plain, percent(report.reached.share)
+    asked = asked_text(report.asked).plain
+    reached = " and ".join(
+        f"{percent(each.share)} ({reached_amount(each).plain})"
+        for each in (report.reached, *report.further)
+    )
     return "\n".join(
         (
             f"    {text_of(again.command).plain}",
@@ -153,7 +157,7 @@ def _origin(report: Report) -> str:
             f"- start: {escaped(report.model.weights)}",
             f"- data: {escaped(report.data.description)}"
             f" (fingerprint {escaped(report.data.fingerprint)})",
-            f"- asked: {escaped(asked)}; reached: {reached}",
+            f"- asked: {escaped(asked)}; reached: {escaped(reached)}",
             f"- training: {escaped(training.method)} ({_PAPER}), {training.epochs} epochs,"
             f" {count(training.steps)} steps, {duration(training.seconds)} on"
             f" {escaped(again.device)}, seed {again.seed}",
