@@ -14,6 +14,7 @@ from ramda_cli.cli.failures import CommandLine
 from ramda_cli.cli.inspect import inspect
 from ramda_cli.cli.options import CONTEXT
 from ramda_cli.cli.prune import prune
+from ramda_cli.cli.remove import remove
 from ramda_cli.cli.report import report
 from ramda_cli.cli.verify import verify
 
@@ -32,6 +33,7 @@ app.command("eval")(evaluate)
 app.command("check")(check)
 app.command("verify")(verify)
 app.command("export")(export)
+app.command("remove")(remove)
 app.add_typer(bench, name="bench")
 
 

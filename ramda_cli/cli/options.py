@@ -225,6 +225,20 @@ Seed = Annotated[
     ),
 ]
 
+Output = Annotated[
+    Path | None,
+    _option("-o", "--output", panel="Output", metavar="DIR", help="Where files go."),
+]
+Overwrite = Annotated[
+    bool | None,
+    _option("--overwrite", panel="Output", help="Replace files of an earlier run."),
+]
+Onnx = Annotated[
+    bool | None,
+    _option(
+        "--onnx/--no-onnx", panel="Output", help="Write and check model.onnx.", show_default=False
+    ),
+]
 Json = Annotated[bool, _option("--json", panel="Output", help="Print one JSON document on stdout.")]
 Junit = Annotated[
     Path | None,

@@ -51,27 +51,9 @@ def prune(
     precision: options.PrecisionFlag = None,
     device: options.Device = None,
     seed: options.Seed = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="DIR", rich_help_panel="Output", help="Where files go."
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool | None,
-        typer.Option(
-            "--overwrite", rich_help_panel="Output", help="Replace files of an earlier run."
-        ),
-    ] = None,
-    onnx: Annotated[
-        bool | None,
-        typer.Option(
-            "--onnx/--no-onnx",
-            rich_help_panel="Output",
-            help="Write and check model.onnx.",
-            show_default=False,
-        ),
-    ] = None,
+    output: options.Output = None,
+    overwrite: options.Overwrite = None,
+    onnx: options.Onnx = None,
     bench: Annotated[
         bool | None,
         typer.Option(

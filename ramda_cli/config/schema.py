@@ -209,6 +209,26 @@ class OutputConfig(_Section):
         return self
 
 
+class RemoveConfig(_Section):
+    """One run of `ramda remove`.
+
+    Attributes:
+        checkpoint: a safetensors state dict, or a directory with `config.json` beside one.
+        model: as `ModelConfig.name`; the directory's own when not given.
+        image_size: square side in pixels; the model's own when not given.
+        data: on which accuracy is measured; none when not given.
+        keep: glob patterns of dependency group names that are never removed.
+        output: what is written.
+    """
+
+    checkpoint: LenientPath
+    model: Name | None = None
+    image_size: Annotated[int, Field(ge=8)] | None = None
+    data: DataConfig | None = None
+    keep: Names = ()
+    output: OutputConfig = OutputConfig()
+
+
 class RunConfig(_Section):
     """One run of `ramda prune`: either a target or a regularization weight says how much."""
 

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ramda_cli.errors import ModelError
+from ramda_cli.models.masks import ORIGINAL, apply_masks
 
 _SHOWN = 3
 
@@ -26,11 +27,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def tensor_shape(path: Path, name: str) -> tuple[int, ...] | None:
-    """Return the shape of one tensor from the file's header, or None when it is not there."""
+    """Return the shape of one tensor from the file's header, or None when it is not there.
+
+    One that is masked has the shape that it has without its mask.
+    """
     _require_safetensors(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return tuple(file.get_slice(name).get_shape()) if name in file.keys() else None  # noqa: SIM118
+            stored = next((n for n in (name, name + ORIGINAL) if n in file.keys()), None)  # noqa: SIM118
+            return None if stored is None else tuple(file.get_slice(stored).get_shape())
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path) from error
+
+
+def tensor_names(path: Path) -> list[str]:
+    """Return the names of the tensors in a safetensors file, from its header."""
+    _require_safetensors(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
     except (SafetensorError, OSError) as error:
         raise _unreadable(path) from error
 
@@ -38,12 +53,14 @@ def tensor_shape(path: Path, name: str) -> tuple[int, ...] | None:
 def load_weights_(module: nn.Module, path: Path, *, model: str) -> None:
     """Load a safetensors state dict into `module`: every key, every shape.
 
-    `num_batches_tracked` may be absent, as torch allows.
+    `num_batches_tracked` may be absent, as torch allows, and of tied tensors all but one, as
+    transformers saves them. The masks of `torch.nn.utils.prune` are applied.
 
     Raises:
         ModelError: the keys or shapes differ; the message names the first of each kind.
     """
-    state = read_weights(path)
+    state = apply_masks(read_weights(path))
+    _add_tied_(state, module)
     mismatches = _mismatches(module.state_dict(), state)
     if mismatches:
         raise ModelError(
@@ -51,6 +68,15 @@ def load_weights_(module: nn.Module, path: Path, *, model: str) -> None:
             hint="pass the model that these weights were saved from",
         )
     module.load_state_dict(state)
+
+
+def _add_tied_(state: dict[str, Tensor], module: nn.Module) -> None:
+    """Give every name of a tied tensor what is there under another one."""
+    expected = module.state_dict(keep_vars=True)
+    present = {id(tensor): name for name, tensor in expected.items() if name in state}
+    for name, tensor in expected.items():
+        if name not in state and id(tensor) in present:
+            state[name] = state[present[id(tensor)]]
 
 
 def _mismatches(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

@@ -6,6 +6,7 @@ from ramda_cli.pipeline.evaluate import evaluate
 from ramda_cli.pipeline.export import ExportSettings, export
 from ramda_cli.pipeline.inspect import inspect
 from ramda_cli.pipeline.prune import prune
+from ramda_cli.pipeline.remove import remove
 from ramda_cli.pipeline.verify import verify
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "export",
     "inspect",
     "prune",
+    "remove",
     "verify",
 ]

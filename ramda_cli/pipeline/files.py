@@ -2,25 +2,24 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import EquivalenceError
 from ramda_cli.export import export_onnx, load, open_onnx, read_tensors, save
-from ramda_cli.models.loaded import LoadedModel
+from ramda_cli.models.loaded import Preprocessing
 from ramda_cli.observer import Observer
-from ramda_cli.pipeline.proving import Proven, proof_batches, require
+from ramda_cli.pipeline.proving import Proven, require
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.report.document import FileEntry, Report
 from ramda_cli.report.html import render_html
 from ramda_cli.report.model_card import render_card
 from ramda_cli.report.plain import build_report
-from ramda_cli.structure.export import split_inputs
+from ramda_cli.structure.export import ExampleInputs, split_inputs
 from ramda_cli.structure.running import outputs_of, runner
 from ramda_cli.surgery import RemovalPlan
 from ramda_cli.training import accuracy, accuracy_of
@@ -51,7 +50,7 @@ class WrittenFiles:
     details: dict[str, Any]
     layout: str
     proven: Proven
-    reloaded: float
+    reloaded: float | None
     onnx: float | None
 
     def finish(self, summarize: Callable[[tuple[FileEntry, ...]], Report]) -> dict[str, object]:
@@ -87,41 +86,47 @@ def write_files(
     plan: RemovalPlan,
     proven: Proven,
     *,
-    loaded: LoadedModel,
-    data: DataBundle,
+    details: Mapping[str, Any],
     onnx: bool,
     observer: Observer,
 ) -> WrittenFiles:
     """Write the safetensors and the ONNX file, and prove each by what it gives when read back.
 
+    `details` are facts for the header: task, labels, preprocessing.
+
     Raises:
         EquivalenceError: a file does not compute what the trained model computes.
         OutputError: a file cannot be written.
     """
-    details = {
-        "task": "image-classification",
-        "labels": list(data.class_names),
-        "preprocessing": asdict(loaded.preprocessing),
-    }
     layout = save(smaller, plan, workspace.path(_MODEL), details=details)
-    batches = list(proof_batches(data.val))
-    cpu = torch.device("cpu")
+    batches, val = proven.batches, proven.val
     reloaded = load(workspace.path(_MODEL))
     checks = [_check_reloaded(proven.model, reloaded, batches)]
-    reloaded_accuracy = accuracy(reloaded, data.val, device=cpu)
-    onnx_accuracy = None
+    reloaded_accuracy = onnx_accuracy = None
+    if val is not None:
+        reloaded_accuracy = accuracy(reloaded, val, device=torch.device("cpu"))
     if onnx:
         observer.stage("export", _ONNX)
-        export_onnx(smaller, workspace.path(_ONNX), (batches[0],))
+        export_onnx(smaller, workspace.path(_ONNX), batches[0])
         run = open_onnx(workspace.path(_ONNX))
         checks.append(_check_onnx(proven.model, run, batches))
-        onnx_accuracy = accuracy_of(lambda images: run([images])[0], data.val)
+        if val is not None:
+            onnx_accuracy = accuracy_of(lambda images: run([images])[0], val)
     observer.stage("export", "written, read back and compared")
     proof = Proof((*proven.proof.checks, *checks))
     return WrittenFiles(
-        workspace, smaller, plan, details, layout, replace(proven, proof=proof),
+        workspace, smaller, plan, dict(details), layout, replace(proven, proof=proof),
         reloaded_accuracy, onnx_accuracy,
     )  # fmt: skip
+
+
+def image_details(labels: Sequence[str], preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return what the header says of an image classifier."""
+    return {
+        "task": "image-classification",
+        "labels": list(labels),
+        "preprocessing": asdict(preprocessing),
+    }
 
 
 @contextlib.contextmanager
@@ -134,7 +139,7 @@ def discarding_unproven(workspace: Workspace) -> Iterator[None]:
         raise
 
 
-def _check_reloaded(model: nn.Module, reloaded: nn.Module, batches: list[Tensor]) -> Check:
+def _check_reloaded(model: nn.Module, reloaded: nn.Module, batches: list[ExampleInputs]) -> Check:
     check = compare(
         "model.safetensors, loaded afresh,",
         runner(model, torch.float64),
@@ -148,7 +153,9 @@ def _check_reloaded(model: nn.Module, reloaded: nn.Module, batches: list[Tensor]
 
 
 def _check_onnx(
-    model: nn.Module, run: Callable[[list[Tensor]], list[Tensor]], batches: list[Tensor]
+    model: nn.Module,
+    run: Callable[[list[Tensor]], list[Tensor]],
+    batches: list[ExampleInputs],
 ) -> Check:
     check = compare(
         "model.onnx in ONNX Runtime",

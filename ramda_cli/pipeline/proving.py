@@ -1,13 +1,14 @@
-"""The proof on this run's data, before anything is written."""
+"""The proof, before anything is written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ramda_cli.data.bundle import Batches, DataBundle
+from ramda_cli.data.bundle import Batches
 from ramda_cli.errors import EquivalenceError
+from ramda_cli.structure.export import ExampleInputs
 from ramda_cli.training import accuracy
 from ramda_cli.verification import Check, Proof, verify
 
@@ -22,26 +23,38 @@ class Proven:
     Attributes:
         model: the trained model.
         proof: the comparison.
+        batches: of inputs, on which outputs are compared.
+        val: labelled images, on which accuracy is; None when there are none.
         before, after: top-1 accuracy of the trained and of the smaller model.
     """
 
     model: nn.Module
     proof: Proof
-    before: float
-    after: float
+    batches: list[ExampleInputs]
+    val: Batches | None = None
+    before: float | None = None
+    after: float | None = None
 
 
-def prove(model: nn.Module, smaller: nn.Module, data: DataBundle) -> Proven:
-    """Compare outputs on validation images and random probes, and accuracy on all of them.
+def prove(
+    model: nn.Module,
+    smaller: nn.Module,
+    batches: Iterable[ExampleInputs],
+    val: Batches | None = None,
+) -> Proven:
+    """Compare outputs on these batches and random probes, and accuracy on all labelled images.
 
     Raises:
         EquivalenceError: they differ by more than the tolerance.
     """
-    proof = verify(model, smaller, list(proof_batches(data.val)))
+    compared = list(batches)
+    proof = verify(model, smaller, compared)
     require(proof.checks)
+    if val is None:
+        return Proven(model, proof, compared)
     cpu = torch.device("cpu")
-    before = accuracy(model, data.val, device=cpu)
-    return Proven(model, proof, before, accuracy(smaller, data.val, device=cpu))
+    before = accuracy(model, val, device=cpu)
+    return Proven(model, proof, compared, val, before, accuracy(smaller, val, device=cpu))
 
 
 def proof_batches(val: Batches) -> Iterator[Tensor]:

@@ -1,6 +1,8 @@
 """From what a run found to its report."""
 
 import platform
+import shlex
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -8,11 +10,12 @@ import numpy
 import onnxruntime
 import timm
 import torch
+from pydantic import BaseModel
+from torch import nn
 
 import ramda_cli
-from ramda_cli.config.schema import RunConfig
 from ramda_cli.data.bundle import DataBundle
-from ramda_cli.models.loaded import LoadedModel
+from ramda_cli.models.loaded import ModelSource
 from ramda_cli.pipeline.files import WrittenFiles
 from ramda_cli.pipeline.inspect import fixed_entries
 from ramda_cli.pipeline.layers import layer_entries
@@ -47,43 +50,56 @@ _LAYOUTS = {
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Everything a run found, stage by stage."""
+    """Everything a run found, stage by stage.
 
-    loaded: LoadedModel
-    data: DataBundle
+    Attributes:
+        source, classes: of the model.
+        dense: it, before the removal.
+        data: None when there was none.
+        asked: of the run.
+        structure, support, cost: what was found, and what of it is zero.
+        budget: None when no size was asked for.
+        trained: None when nothing was.
+        files: what was written.
+        new_head: whether the head was replaced before training.
+        notes: sentences for the user.
+        again: what it takes to run this again.
+        license: of the weights that the run started from, where it is known.
+        latency: None where it was not measured.
+    """
+
+    source: ModelSource
+    classes: int
+    dense: nn.Module
+    data: DataBundle | None
+    asked: Asked
     structure: Structure
     support: Support
     cost: CostModel
-    budget: Budget | None
-    trained: Trained
     files: WrittenFiles
-    new_head: bool
     notes: tuple[str, ...]
-    device: str
-    command: str
-    latency: Latency | None
+    again: Reproducibility
+    budget: Budget | None = None
+    trained: Trained | None = None
+    new_head: bool = False
+    license: str | None = None
+    latency: Latency | None = None
 
 
-def summarize(config: RunConfig, outcome: Outcome, files: tuple[FileEntry, ...]) -> Report:
+def summarize(outcome: Outcome, files: tuple[FileEntry, ...]) -> Report:
     """Return the report of a run."""
-    loaded, data = outcome.loaded, outcome.data
+    source = outcome.source
     first, *further = _reached(outcome)
     return Report(
         model=ModelEntry(
-            name=loaded.source.name,
-            kind=loaded.source.kind,
-            weights=loaded.source.weights,
-            classes=loaded.num_classes,
-            license=loaded.license,
+            name=source.name,
+            kind=source.kind,
+            weights=source.weights,
+            classes=outcome.classes,
+            license=outcome.license,
         ),
-        data=DataEntry(
-            description=data.description,
-            fingerprint=data.fingerprint,
-            train_size=data.train_size,
-            val_size=data.val_size,
-            hub_id=data.hub_id,
-        ),
-        asked=_asked(config),
+        data=_data(outcome.data),
+        asked=outcome.asked,
         reached=first,
         further=tuple(further),
         size=_sizes(outcome),
@@ -92,12 +108,43 @@ def summarize(config: RunConfig, outcome: Outcome, files: tuple[FileEntry, ...])
         proof=_proof(outcome.files.proven.proof),
         groups=_groups(outcome),
         fixed=fixed_entries(outcome.structure.fixed),
-        layers=tuple(layer_entries(loaded.module, outcome.structure, outcome.files.plan)),
-        training=_training(config, outcome.trained),
+        layers=tuple(layer_entries(outcome.dense, outcome.structure, outcome.files.plan)),
+        training=_training(outcome.trained),
         layout=_layout(outcome.files),
         files=files,
         notes=outcome.notes,
-        reproducibility=_reproducibility(config, outcome),
+        reproducibility=outcome.again,
+    )
+
+
+def reproducibility(config: BaseModel, *, seed: int, device: str) -> Reproducibility:
+    """Return what it takes to run this again: settings, versions, device and command."""
+    return Reproducibility(
+        config=config.model_dump(mode="json"),
+        seed=seed,
+        versions={
+            "ramda": ramda_cli.__version__,
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "numpy": numpy.__version__,
+            "onnxruntime": onnxruntime.__version__,
+            "python": platform.python_version(),
+        },
+        device=device,
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        command=shlex.join(["ramda", *sys.argv[1:]]),
+    )
+
+
+def _data(data: DataBundle | None) -> DataEntry | None:
+    if data is None:
+        return None
+    return DataEntry(
+        description=data.description,
+        fingerprint=data.fingerprint,
+        train_size=data.train_size,
+        val_size=data.val_size,
+        hub_id=data.hub_id,
     )
 
 
@@ -105,20 +152,6 @@ def _layout(files: WrittenFiles) -> str:
     graphs = len(files.plan.submodules) if files.layout == "native" else 0
     note = f"; {graphs} of its submodules run as graphs" if graphs else ""
     return _LAYOUTS[files.layout] + note
-
-
-def _asked(config: RunConfig) -> Asked:
-    structure = config.structure
-    amounts = {} if config.target is None else config.target.amounts
-    metric = next(iter(amounts), None)
-    return Asked(
-        metric=metric,
-        amount=None if metric is None else amounts[metric],
-        amounts=amounts,
-        weight=config.training.weight,
-        round_to=structure.round_to,
-        layout=structure.layout,
-    )
 
 
 def _reached(outcome: Outcome) -> tuple[Reached, ...]:
@@ -144,7 +177,7 @@ def _of_limit(limit: Limit, count: int) -> Reached:
 def _sizes(outcome: Outcome) -> Sizes:
     cost = outcome.cost
     dense, pruned = cost.size(), cost.size(cost.kept(outcome.support.removable))
-    models = (outcome.loaded.module, outcome.files.smaller)
+    models = (outcome.dense, outcome.files.smaller)
     entries = [
         SizeEntry(
             params=size.params,
@@ -157,12 +190,14 @@ def _sizes(outcome: Outcome) -> Sizes:
     return Sizes(dense=entries[0], pruned=entries[1])
 
 
-def _accuracy(outcome: Outcome) -> Accuracy:
-    first = outcome.trained.history[0].metric
-    proven = outcome.files.proven
+def _accuracy(outcome: Outcome) -> Accuracy | None:
+    proven, trained = outcome.files.proven, outcome.trained
+    if proven.before is None or proven.after is None:
+        return None
+    dense = None if trained is None or outcome.new_head else trained.history[0].metric
     return Accuracy(
         metric="top-1 accuracy",
-        dense=None if outcome.new_head else first,
+        dense=dense,
         before_removal=proven.before,
         after_removal=proven.after,
         reloaded=outcome.files.reloaded,
@@ -201,10 +236,12 @@ def _groups(outcome: Outcome) -> tuple[GroupEntry, ...]:
     )
 
 
-def _training(config: RunConfig, trained: Trained) -> TrainingEntry:
+def _training(trained: Trained | None) -> TrainingEntry | None:
+    if trained is None:
+        return None
     return TrainingEntry(
         method="RAMDA",
-        epochs=config.training.epochs,
+        epochs=trained.history[-1].epoch,
         steps=trained.steps,
         seconds=trained.seconds,
         history=tuple(
@@ -221,22 +258,4 @@ def _training(config: RunConfig, trained: Trained) -> TrainingEntry:
             for e in trained.history
         ),
         zero_set_stability=trained.zero_set_stability,
-    )
-
-
-def _reproducibility(config: RunConfig, outcome: Outcome) -> Reproducibility:
-    return Reproducibility(
-        config=config.model_dump(mode="json"),
-        seed=config.training.seed,
-        versions={
-            "ramda": ramda_cli.__version__,
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-            "numpy": numpy.__version__,
-            "onnxruntime": onnxruntime.__version__,
-            "python": platform.python_version(),
-        },
-        device=outcome.device,
-        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        command=outcome.command,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from ramda_cli.report.document import GroupEntry, Report
+from ramda_cli.report.document import Accuracy, GroupEntry, Report
 from ramda_cli.report.formatting import count, percent, share_of, text_of
 from ramda_cli.report.markdown import escaped, table
 from ramda_cli.report.plain import parse_report
@@ -41,7 +41,7 @@ def render_comparison(first: object, second: object, console: Console) -> None:
             )
         if shown.row_count:
             console.print(shown)
-    if one.data.fingerprint != other.data.fingerprint:
+    if _on_other_data(one, other):
         console.print(Text("note: ", style="yellow") + Text(_OTHER_DATA))
 
 
@@ -60,7 +60,7 @@ def comparison_markdown(first: object, second: object) -> str:
         )
         if lines
     ]
-    if one.data.fingerprint != other.data.fingerprint:
+    if _on_other_data(one, other):
         blocks.append(f"> {_OTHER_DATA}")
     return "\n\n".join(blocks) + "\n"
 
@@ -78,9 +78,7 @@ def _figures(one: Report, other: Report) -> Iterator[Line]:
         yield Line(row.label, row.first, row.second, row.left)
     macs = [share_of(r.size.pruned.macs, r.size.dense.macs) for r in (one, other)]
     yield Line("MACs, of dense", percent(macs[0]), percent(macs[1]))
-    a, b = one.accuracy.after_removal, other.accuracy.after_removal
-    change = f"{100 * (b - a):+.2f} points" if one.accuracy.metric == other.accuracy.metric else ""
-    yield Line(_metric(one, other), percent(a, 2), percent(b, 2), change)
+    yield from _accuracy(one.accuracy, other.accuracy)
     yield from _latencies(one, other)
     yield Line("proof", _verdict(one), _verdict(other))
     yield Line("training", _training(one), _training(other))
@@ -102,12 +100,25 @@ def _verdict(report: Report) -> str:
 
 
 def _training(report: Report) -> str:
-    return f"{report.training.method}, {report.training.epochs} epochs"
+    training = report.training
+    return "none" if training is None else f"{training.method}, {training.epochs} epochs"
 
 
-def _metric(one: Report, other: Report) -> str:
-    names = dict.fromkeys((one.accuracy.metric, other.accuracy.metric))
-    return " / ".join(names)
+def _accuracy(one: Accuracy | None, other: Accuracy | None) -> Iterator[Line]:
+    measured = [accuracy for accuracy in (one, other) if accuracy is not None]
+    if not measured:
+        return
+    metrics = dict.fromkeys(accuracy.metric for accuracy in measured)
+    first, second = ("-" if a is None else percent(a.after_removal, 2) for a in (one, other))
+    change = ""
+    if one is not None and other is not None and len(metrics) == 1:
+        change = f"{100 * (other.after_removal - one.after_removal):+.2f} points"
+    yield Line(" / ".join(metrics), first, second, change)
+
+
+def _on_other_data(one: Report, other: Report) -> bool:
+    prints = [report.data and report.data.fingerprint for report in (one, other)]
+    return None not in prints and prints[0] != prints[1]
 
 
 def _groups(one: Report, other: Report) -> Iterator[Line]:

@@ -48,6 +48,8 @@ class DataEntry:
 class Asked:
     """What the user asked for: targets, or a regularization weight.
 
+    All are null or empty where the zeros of a finished checkpoint were to go.
+
     Attributes:
         metric, amount: the first target: what is counted, and how much of it is to be left, a
             share of dense when at most 1.
@@ -304,6 +306,8 @@ class Report:
     """Everything a run tells.
 
     Attributes:
+        data, accuracy: null where no data was given.
+        training: null where nothing was trained.
         reached: of the first target.
         further: of any others.
         latency: null when it was not measured; the documents of early versions lack it.
@@ -312,18 +316,18 @@ class Report:
 
     schema: Literal[1] = SCHEMA
     model: ModelEntry
-    data: DataEntry
+    data: DataEntry | None
     asked: Asked
     reached: Reached
     further: tuple[Reached, ...] = ()
     size: Sizes
-    accuracy: Accuracy
+    accuracy: Accuracy | None
     latency: Latency | None = None
     proof: ProofEntry
     groups: tuple[GroupEntry, ...]
     fixed: tuple[FixedEntry, ...]
     layers: tuple[LayerEntry, ...] = ()
-    training: TrainingEntry
+    training: TrainingEntry | None
     layout: str
     files: tuple[FileEntry, ...]
     notes: tuple[str, ...] = ()

@@ -72,7 +72,12 @@ def judge(report: Report, limits: Limits) -> tuple[Verdict, ...]:
         found = _model_bytes(report)
         text = f"{found / 1e6:.2f} MB of at most {limits.size_bytes / 1e6:g} MB"
         verdicts.append(Verdict("max-size-mb", text, found <= limits.size_bytes))
-    if limits.drop is not None:
+    if accuracy is None and (limits.drop is not None or limits.metric is not None):
+        raise ConfigError(
+            "the report has no accuracy: nothing was measured",
+            hint="give data when you make the file: `ramda remove ... --data DATA`",
+        )
+    if accuracy is not None and limits.drop is not None:
         if accuracy.dense is None:
             raise ConfigError(
                 "the report has no accuracy before training, so no drop",
@@ -85,7 +90,7 @@ def judge(report: Report, limits: Limits) -> tuple[Verdict, ...]:
             f" {drop:.2f} points below {percent(accuracy.dense, 2)}, of at most {limits.drop:g}"
         )
         verdicts.append(Verdict("max-drop", text, drop <= limits.drop))
-    if limits.metric is not None:
+    if accuracy is not None and limits.metric is not None:
         text = (
             f"{accuracy.metric} {percent(accuracy.after_removal, 2)}"
             f" of at least {percent(limits.metric, 2)}"

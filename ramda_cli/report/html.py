@@ -1,13 +1,11 @@
 """The report of a run as one page that needs nothing else."""
 
-from collections.abc import Sequence
-
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ramda_cli.report.curves import draw_curves
-from ramda_cli.report.document import EpochEntry, GroupEntry, Report
+from ramda_cli.report.document import GroupEntry, Report
 from ramda_cli.report.formatting import (
     count,
     difference,
@@ -18,10 +16,10 @@ from ramda_cli.report.formatting import (
     text_of,
 )
 from ramda_cli.report.palette import DARK, LIGHT
+from ramda_cli.report.phrases import asked_text, data_text, reached_amount
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.rows import accuracy_rows, size_rows
 from ramda_cli.report.speed import latency_rows, speed_sentence, threads
-from ramda_cli.report.terminal import asked_text, reached_amount
 from ramda_cli.report.width_picture import draw_widths, group_colors
 
 
@@ -42,9 +40,10 @@ def render_html(document: object) -> str:
         asked=asked_text(report.asked).plain,
         sizes=size_rows(size),
         accuracies=accuracy_rows(report.accuracy),
+        data=data_text(report),
         curves=_curves(report),
         latencies=[] if report.latency is None else latency_rows(report.latency),
-        solved=_solved(report.training.history),
+        solved=_solved(report),
         # Drawn as a tree of elements, which escapes the layers' names.
         widths=Markup(draw_widths(report.layers)) if report.layers else "",
         colors=group_colors(report.layers),
@@ -87,13 +86,16 @@ def _share(group: GroupEntry) -> float:
     return min(1.0, max(0.0, share_of(group.kept, group.channels)))
 
 
-def _solved(history: Sequence[EpochEntry]) -> bool:
+def _solved(report: Report) -> bool:
     """Tell whether every certificate is zero, of which a logarithmic curve shows nothing."""
+    history = () if report.training is None else report.training.history
     found = {entry.certificate for entry in history} - {None}
     return found == {0.0}
 
 
 def _curves(report: Report) -> list[Markup]:
+    if report.training is None or report.accuracy is None:
+        return []
     # Drawn from numbers and one name, by a library that escapes what it writes.
     metric = text_of(report.accuracy.metric).plain
     return [Markup(svg) for svg in draw_curves(report.training.history, metric)]

@@ -4,15 +4,15 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ramda_cli.report.document import GroupEntry, Latency, Report
+from ramda_cli.report.document import Accuracy, GroupEntry, Latency, Report
 from ramda_cli.report.formatting import (
     count,
     difference,
-    duration,
     percent,
     share_of,
     text_of,
 )
+from ramda_cli.report.phrases import data_text, training_text
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.rows import accuracy_rows, size_rows
 from ramda_cli.report.speed import latency_rows, speed_sentence, threads
@@ -32,7 +32,7 @@ def render_markdown(document: object) -> str:
     blocks = [
         _headline(report),
         size_table(report),
-        accuracy_table(report),
+        *([] if report.accuracy is None else [accuracy_table(report.accuracy)]),
         *([] if report.latency is None else [latency_table(report.latency)]),
         proof_table(report),
         _details(f"channels kept in {len(report.groups)} groups", _groups(report.groups)),
@@ -60,10 +60,17 @@ def _headline(report: Report) -> str:
     params = percent(share_of(size.pruned.params, size.dense.params))
     proof = "proof passed" if report.proof.passed else "**proof FAILED**"
     met = "" if report.met else "; **the target was not met**"
+    kept = (
+        ""
+        if accuracy is None
+        else (
+            f"{escaped(accuracy.metric)} {percent(accuracy.before_removal, 2)} before and"
+            f" {percent(accuracy.after_removal, 2)} after the removal; "
+        )
+    )
     return (
         f"### {escaped(report.model.name)}: {macs} of the MACs, {params} of the parameters\n\n"
-        f"{escaped(accuracy.metric)} {percent(accuracy.before_removal, 2)} before and"
-        f" {percent(accuracy.after_removal, 2)} after the removal; {proof}{met}"
+        f"{kept}{proof}{met}"
     )
 
 
@@ -73,9 +80,8 @@ def size_table(report: Report) -> str:
     return table(("size", "dense", "pruned", "left"), rows)
 
 
-def accuracy_table(report: Report) -> str:
+def accuracy_table(accuracy: Accuracy) -> str:
     """Return the metric along the run."""
-    accuracy = report.accuracy
     return table((escaped(accuracy.metric), ""), accuracy_rows(accuracy))
 
 
@@ -118,19 +124,13 @@ def _groups(groups: Sequence[GroupEntry]) -> str:
 
 
 def _origin(report: Report) -> str:
-    again, training = report.reproducibility, report.training
+    again = report.reproducibility
     versions = ", ".join(f"{name} {version}" for name, version in again.versions.items())
     rows = [
         ("command", escaped(again.command)),
-        ("data", escaped(report.data.description)),
+        ("data", escaped(data_text(report))),
         ("weights", escaped(report.model.weights)),
-        (
-            "training",
-            escaped(
-                f"{training.method}, {training.epochs} epochs, {count(training.steps)} steps,"
-                f" {duration(training.seconds)} on {again.device}, seed {again.seed}"
-            ),
-        ),
+        ("training", escaped(training_text(report))),
         ("loads as", escaped(report.layout)),
         ("made with", escaped(f"{versions}, {again.date}")),
         *((escaped(file.name), escaped((file.sha256 or "-")[:16])) for file in report.files),

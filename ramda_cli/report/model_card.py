@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ramda_cli.report.document import Report
-from ramda_cli.report.formatting import count, duration, percent, share_of, text_of
+from ramda_cli.report.document import DataEntry, Report
+from ramda_cli.report.formatting import percent, share_of, text_of
 from ramda_cli.report.markdown import (
     accuracy_table,
     escaped,
@@ -16,8 +16,8 @@ from ramda_cli.report.markdown import (
     proof_table,
     size_table,
 )
+from ramda_cli.report.phrases import asked_text, data_text, reached_amount, training_text
 from ramda_cli.report.plain import parse_report
-from ramda_cli.report.terminal import asked_text, reached_amount
 
 _HUB_ID: Final = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _HUB_WEIGHTS: Final = re.compile(rf"hf-hub:({_HUB_ID.pattern})@\w+", re.ASCII)
@@ -41,14 +41,14 @@ def render_card(document: object, details: Mapping[str, Any]) -> str:
         FileFormatError: if `document` is not a report of this schema.
     """
     report = parse_report(document)
-    metadata = _metadata(report, str(details["task"])).to_yaml()
+    metadata = _metadata(report, details.get("task")).to_yaml()
     blocks = (
         _headline(report),
         size_table(report),
-        accuracy_table(report),
+        *([] if report.accuracy is None else [accuracy_table(report.accuracy)]),
         *([] if report.latency is None else [latency_table(report.latency)]),
         "## How to use it",
-        _usage(report, details["preprocessing"]),
+        _usage(report, details.get("preprocessing")),
         "## How it was made",
         _origin(report),
         "## Proof",
@@ -65,27 +65,32 @@ def _base_model(report: Report) -> str | None:
     return found[1] if found else None
 
 
-def _metadata(report: Report, task: str) -> ModelCardData:
-    hub_id = report.data.hub_id
+def _metadata(report: Report, task: str | None) -> ModelCardData:
+    hub_id = None if report.data is None else report.data.hub_id
     dataset = hub_id if hub_id and _HUB_ID.fullmatch(hub_id) else None
-    result = EvalResult(
-        task_type=task,
-        dataset_type=dataset or re.sub(r"[^\w.]+", "-", _data_name(report)).strip("-"),
-        dataset_name=_data_name(report),
-        metric_type="accuracy",
-        metric_name=text_of(report.accuracy.metric).plain,
-        metric_value=report.accuracy.after_removal,
-    )
+    results = None
+    if report.data is not None and report.accuracy is not None:
+        name = _data_name(report.data)
+        results = [
+            EvalResult(
+                task_type=str(task),
+                dataset_type=dataset or re.sub(r"[^\w.]+", "-", name).strip("-"),
+                dataset_name=name,
+                metric_type="accuracy",
+                metric_name=text_of(report.accuracy.metric).plain,
+                metric_value=report.accuracy.after_removal,
+            )
+        ]
     return ModelCardData(
         library_name="ramda-cli",
         pipeline_tag=task,
         license=report.model.license if report.model.license in _LICENSES else None,
         base_model=_base_model(report),
         datasets=None if dataset is None else [dataset],
-        metrics=["accuracy"],
+        metrics=["accuracy"] if results else None,
         tags=["pruning", "structured-pruning", "ramda"],
         model_name=_title(report),
-        eval_results=[result],
+        eval_results=results,
     )
 
 
@@ -94,41 +99,39 @@ def _title(report: Report) -> str:
     return f"{text_of(report.model.name).plain}, {macs} of the MACs"
 
 
-def _data_name(report: Report) -> str:
+def _data_name(data: DataEntry) -> str:
     """Return the data set's name; of a directory, its last part."""
-    name = text_of(report.data.description.partition(": ")[0]).plain
-    return name if report.data.hub_id else PurePath(name).name or "data"
+    name = text_of(data.description.partition(": ")[0]).plain
+    return name if data.hub_id else PurePath(name).name or "data"
 
 
 def _headline(report: Report) -> str:
     source = escaped(report.model.name)
     if hub_id := _base_model(report):
         source = f"[{source}](https://huggingface.co/{hub_id})"
+    if report.data is None or report.training is None:
+        made = "a checkpoint in which another tool had zeroed whole channels,"
+    else:
+        data = escaped(_data_name(report.data))
+        made = f"fine-tuned on {data} until whole channels were exactly zero,"
+    figures = "" if report.accuracy is None else " The figures are of the validation data."
     return (
-        f"# {escaped(_title(report))}\n\n"
-        f"{source}, fine-tuned on {escaped(_data_name(report))} until whole channels were exactly"
-        " zero, and without these channels. Taking them out changed nothing: see the proof below."
-        " The figures are of the validation data."
+        f"# {escaped(_title(report))}\n\n{source}, {made} and without these channels."
+        f" Taking them out changed nothing: see the proof below.{figures}"
     )
 
 
-def _usage(report: Report, preprocessing: Mapping[str, Any]) -> str:
-    channels, height, width = preprocessing["input_size"]
-    mean, std = (_numbers(preprocessing[name]) for name in ("mean", "std"))
+def _usage(report: Report, preprocessing: Mapping[str, Any] | None) -> str:
     lines = [
         "```python",
         "# pip install ramda-cli",
         "import ramda_cli",
         "",
         'model = ramda_cli.load("model.safetensors")  # a torch module in eval mode',
-        f"logits = model(images)  # N x {channels} x {height} x {width} to"
-        f" N x {report.model.classes}",
+        *(() if preprocessing is None else (_call(report, preprocessing),)),
         "```",
         "",
-        f"Images are resized so that the crop of {height} x {width} keeps"
-        f" {percent(preprocessing['crop_pct'])} of a side"
-        f" ({escaped(preprocessing['interpolation'])}), scaled to [0, 1], and normalised with mean"
-        f" {mean} and deviation {std}; this and the labels are in the file's header.",
+        *(() if preprocessing is None else (_images(preprocessing),)),
         "Loading needs no base weights, no pickle and no code from this repository."
         f" The file holds a {escaped(report.layout)}.",
     ]
@@ -142,8 +145,24 @@ def _usage(report: Report, preprocessing: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _call(report: Report, preprocessing: Mapping[str, Any]) -> str:
+    shape = " x ".join(str(size) for size in preprocessing["input_size"])
+    return f"logits = model(images)  # N x {shape} to N x {report.model.classes}"
+
+
+def _images(preprocessing: Mapping[str, Any]) -> str:
+    _, height, width = preprocessing["input_size"]
+    mean, std = (_numbers(preprocessing[name]) for name in ("mean", "std"))
+    return (
+        f"Images are resized so that the crop of {height} x {width} keeps"
+        f" {percent(preprocessing['crop_pct'])} of a side"
+        f" ({escaped(preprocessing['interpolation'])}), scaled to [0, 1], and normalised with mean"
+        f" {mean} and deviation {std}; this and the labels are in the file's header."
+    )
+
+
 def _origin(report: Report) -> str:
-    again, training = report.reproducibility, report.training
+    again = report.reproducibility
     versions = ", ".join(f"{name} {version}" for name, version in again.versions.items())
     asked = asked_text(report.asked).plain
     reached = " and ".join(
@@ -155,12 +174,11 @@ def _origin(report: Report) -> str:
             f"    {text_of(again.command).plain}",
             "",
             f"- start: {escaped(report.model.weights)}",
-            f"- data: {escaped(report.data.description)}"
-            f" (fingerprint {escaped(report.data.fingerprint)})",
+            f"- data: {escaped(data_text(report))}"
+            + ("" if report.data is None else f" (fingerprint {escaped(report.data.fingerprint)})"),
             f"- asked: {escaped(asked)}; reached: {escaped(reached)}",
-            f"- training: {escaped(training.method)} ({_PAPER}), {training.epochs} epochs,"
-            f" {count(training.steps)} steps, {duration(training.seconds)} on"
-            f" {escaped(again.device)}, seed {again.seed}",
+            f"- training: {escaped(training_text(report))}"
+            + ("" if report.training is None else f"; RAMDA is of {_PAPER}"),
             f"- versions: {escaped(versions)}, {escaped(again.date)}",
             "",
             "`config.yaml` holds every setting, and `report.html` the curves, each layer's width"
@@ -171,8 +189,8 @@ def _origin(report: Report) -> str:
 
 def _proof(report: Report) -> str:
     return (
-        "The smaller model against the trained one with its zero channels, on validation images"
-        " and random probes; a run that misses a tolerance writes no result.\n\n"
+        "The smaller model against the one with its zero channels, on validation images where there"
+        " were any and on random probes; a run that misses a tolerance writes no result.\n\n"
         f"{proof_table(report)}"
     )
 

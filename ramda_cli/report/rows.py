@@ -39,8 +39,10 @@ def paired_sizes(first: Size, second: Size) -> list[SizeRow]:
     return rows
 
 
-def accuracy_rows(accuracy: Accuracy) -> list[tuple[str, str]]:
+def accuracy_rows(accuracy: Accuracy | None) -> list[tuple[str, str]]:
     """Return the metric along the run; what was not measured has no row."""
+    if accuracy is None:
+        return []
     values = (
         ("pretrained, before training", accuracy.dense),
         ("trained, before the removal", accuracy.before_removal),

@@ -1,0 +1,191 @@
+"""A finished checkpoint of another tool: a state dict whose model is named, or a directory."""
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ramda_cli.config.schema import ModelConfig
+from ramda_cli.errors import ModelError
+from ramda_cli.models.huggingface import build_huggingface, describe_huggingface
+from ramda_cli.models.loaded import LoadedModel, ModelSource, Preprocessing
+from ramda_cli.models.loading import load_model
+from ramda_cli.models.masks import masked_names
+from ramda_cli.models.randomness import seeded
+from ramda_cli.models.weights import load_weights_, tensor_names
+
+_PROBES = 4
+_MOST_TOKENS = 16
+_MOST_CONFIG_BYTES = 10_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A model as another tool left it.
+
+    Attributes:
+        module: in eval mode, on the CPU, float32, masks applied.
+        file: where its tensors are.
+        probes: random batches of 2, of positional inputs.
+        source: how to build the dense architecture again.
+        labels: a name for every class; empty when it is no classifier.
+        preprocessing: what its images must look like; None when that is not known.
+        notes: what loading changed, in sentences for the user.
+    """
+
+    module: nn.Module
+    file: Path
+    probes: tuple[tuple[Tensor, ...], ...]
+    source: ModelSource
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing | None
+    notes: tuple[str, ...]
+
+
+def load_checkpoint(
+    path: Path, *, model: str | None = None, image_size: int | None = None
+) -> Checkpoint:
+    """Load a checkpoint strictly: every tensor, every shape.
+
+    | path | is |
+    |---|---|
+    | a `.safetensors` file | the state dict of `model`, which is named as for `load_model` |
+    | a directory, `config.json` of timm | a timm model |
+    | a directory, `config.json` of transformers | the class that its `architectures` name |
+
+    A pickle is never opened, and no code that comes with a checkpoint is run.
+
+    Raises:
+        ModelError: the model is not known or the tensors do not fit it.
+    """
+    file = path / "model.safetensors" if path.is_dir() else path
+    # Before the model: what is wrong with the file is what the user should hear of.
+    masks = _masks_note(file)
+    if model is None and path.is_dir():
+        described = _read_config(path)
+        if "architectures" in described:
+            return _huggingface(described, file, masks, image_size)
+    elif model is None:
+        raise ModelError(
+            f"{path} does not say which model its tensors are of",
+            hint="name it: --model resnet50, or --model path/to/file.py:factory",
+        )
+    config = ModelConfig(name=model or f"local-dir:{path}", weights=file)
+    return _of_images(load_model(config, image_size=image_size), file, masks)
+
+
+def _of_images(loaded: LoadedModel, file: Path, masks: tuple[str, ...]) -> Checkpoint:
+    shape = loaded.preprocessing.input_size
+    generator = torch.Generator().manual_seed(0)
+    return Checkpoint(
+        module=loaded.module,
+        file=file,
+        probes=tuple((torch.randn(2, *shape, generator=generator),) for _ in range(_PROBES)),
+        source=loaded.source,
+        labels=tuple(str(number) for number in range(loaded.num_classes)),
+        preprocessing=loaded.preprocessing,
+        notes=(*loaded.notes, *masks),
+    )
+
+
+def _huggingface(
+    config: Mapping[str, Any], file: Path, masks: tuple[str, ...], image_size: int | None
+) -> Checkpoint:
+    names = config["architectures"]
+    if not isinstance(names, list) or not names or not isinstance(names[0], str):
+        raise ModelError(
+            f"{file.with_name('config.json')} names no architecture",
+            hint='it should have "architectures": ["BertForSequenceClassification"], for one',
+        )
+    if image_size is not None:
+        raise ModelError("transformers models say their image size", hint="drop --image-size")
+    # A cache among the outputs would have to keep its shape.
+    settings = {**config, "use_cache": False}
+    try:
+        with seeded(0):
+            module = build_huggingface(names[0], settings)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,
+            ValueError) as error:  # fmt: skip
+        raise ModelError(
+            f"{names[0]} cannot be built from {file.with_name('config.json')}: {error}",
+            hint="install the transformers version that wrote it",
+        ) from error
+    load_weights_(module, file, model=names[0])
+    module = module.float().eval()
+    described = describe_huggingface(module)
+    if described is None:
+        raise ModelError(f"{names[0]} is not a class of transformers", hint="name one that is")
+    probes = _probes(module, names[0])
+    return Checkpoint(
+        module=module,
+        file=file,
+        probes=probes,
+        source=ModelSource("huggingface", *described, weights=str(file)),
+        labels=_labels(module, probes[0]),
+        preprocessing=None,
+        notes=masks,
+    )
+
+
+def _probes(module: nn.Module, name: str) -> tuple[tuple[Tensor, ...], ...]:
+    """Return random batches of a model's one input, token ids or images."""
+    first = next(iter(inspect.signature(module.forward).parameters), None)
+    config: Any = module.config
+    generator = torch.Generator().manual_seed(0)
+    if first == "input_ids" and not config.is_encoder_decoder:
+        length = min(_MOST_TOKENS, getattr(config, "max_position_embeddings", _MOST_TOKENS) // 2)
+        shape = (2, max(1, length))
+        return tuple(
+            (torch.randint(config.vocab_size, shape, generator=generator),) for _ in range(_PROBES)
+        )
+    if first == "pixel_values" and hasattr(config, "image_size"):
+        side = config.image_size
+        sides = tuple(side) if isinstance(side, (list, tuple)) else (side, side)
+        shape = (2, getattr(config, "num_channels", 3), *sides)
+        return tuple((torch.randn(shape, generator=generator),) for _ in range(_PROBES))
+    raise ModelError(
+        f"{name} takes more than token ids or images",
+        hint="remove its channels in Python: ramda_cli.surgery.fold_constants_, then remove",
+    )
+
+
+@torch.no_grad()
+def _labels(module: nn.Module, probe: tuple[Tensor, ...]) -> tuple[str, ...]:
+    """Return the class names, if the model gives one row of logits per example."""
+    logits = getattr(module(*probe), "logits", None)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        return ()
+    named: Mapping[Any, Any] = getattr(module.config, "id2label", None) or {}
+    return tuple(str(named.get(number, number)) for number in range(logits.shape[1]))
+
+
+def _masks_note(file: Path) -> tuple[str, ...]:
+    masked = masked_names(tensor_names(file))
+    if not masked:
+        return ()
+    return (f"{len(masked)} tensors were multiplied by the masks of torch.nn.utils.prune",)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        if path.stat().st_size > _MOST_CONFIG_BYTES:
+            raise ValueError("it is too large")
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"no config.json in {folder}",
+            hint="give the file of a state dict, and name its model with --model",
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{path} cannot be read: {error}", hint="write it again with save_pretrained"
+        ) from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} is not a JSON object", hint="write it again")
+    return config

@@ -1,0 +1,137 @@
+"""From the size that a user asks for to a budget, and back: whether it was reached."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ramda_cli.config.schema import RunConfig
+from ramda_cli.errors import ConfigError, StructureError, TargetError
+from ramda_cli.latency import measure_table
+from ramda_cli.models.loaded import LoadedModel
+from ramda_cli.observer import Observer
+from ramda_cli.report.document import Asked
+from ramda_cli.structure import Structure, Support
+from ramda_cli.structure.cost import CostModel
+from ramda_cli.structure.widths import Widths, plan_widths
+from ramda_cli.training import Budget, plan_budget
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """What is to be reached.
+
+    Attributes:
+        cost: of the model, over the kept channels.
+        widths: which are allowed.
+        budget: None where a regularization weight was given in place of a target.
+        notes: sentences for the user.
+    """
+
+    cost: CostModel
+    widths: Widths
+    budget: Budget | None
+    notes: tuple[str, ...] = ()
+
+
+def plan_target(
+    config: RunConfig,
+    loaded: LoadedModel,
+    structure: Structure,
+    *,
+    device: torch.device,
+    observer: Observer,
+) -> Planned:
+    """Turn a request into a budget; a target of latency is measured for first.
+
+    Raises:
+        StructureError: nothing can be removed.
+        ConfigError: the groups do not go with a target.
+        TargetError: a target cannot be reached.
+    """
+    if not structure.groups:
+        raise StructureError(
+            f"nothing in {config.model.name} can be removed",
+            hint=f"`ramda inspect {config.model.name}` lists every fixed channel and its reason",
+        )
+    cost = CostModel(structure)
+    settings, target = config.structure, config.target
+    widths = plan_widths(
+        structure.groups, round_to=settings.round_to, uniform=settings.layout == "uniform"
+    )
+    if target is None:
+        return Planned(cost, widths, None)
+    if settings.penalize != "consumers":
+        raise ConfigError(
+            "a target needs the coupled groups of --penalize consumers",
+            hint="the paper's single-tensor groups go with --weight",
+        )
+    notes: tuple[str, ...] = ()
+    if target.latency is not None:
+        notes = (_add_latency(cost, config, loaded, structure, device, observer),)
+    budget = plan_budget(cost, target, floor=settings.floor, widths=widths)
+    return Planned(cost, widths, budget, notes)
+
+
+def asked(config: RunConfig) -> Asked:
+    """Return the report's entry for the request."""
+    amounts = {} if config.target is None else config.target.amounts
+    metric = next(iter(amounts), None)
+    return Asked(
+        metric=metric,
+        amount=None if metric is None else amounts[metric],
+        amounts=amounts,
+        weight=config.training.weight,
+        round_to=config.structure.round_to,
+        layout=config.structure.layout,
+    )
+
+
+def held_for_widths(found: Support, support: Support, cost: CostModel) -> tuple[str, ...]:
+    """Tell what the allowed widths cost where they kept channels that are zero."""
+    kept, free = cost.kept(support.removable), cost.kept(found.removable)
+    channels = round(float((kept - free).sum()))
+    if channels == 0:
+        return ()
+    share = (cost.macs(kept) - cost.macs(free)) / max(1, cost.macs(cost.channels))
+    return (
+        f"{channels:,} zero channels stay for the sake of the widths: {100 * share:.1f} % of the"
+        " dense MACs",
+    )
+
+
+def require_reached(planned: Planned, support: Support) -> None:
+    """Refuse a result that is larger than what was asked for.
+
+    Raises:
+        TargetError: it is.
+    """
+    for limit in () if planned.budget is None else planned.budget.limits:
+        left = planned.cost.measure(limit.metric, planned.cost.kept(support.removable))
+        if left > limit.count:
+            raise TargetError(
+                f"{left:,} {limit.metric} are left, {limit.count:,} were asked",
+                hint="train longer with --epochs, or ask for less",
+            )
+
+
+def _add_latency(
+    cost: CostModel,
+    config: RunConfig,
+    loaded: LoadedModel,
+    structure: Structure,
+    device: torch.device,
+    observer: Observer,
+) -> str:
+    """Measure what operators take and make it a cost; return how well the fit is met."""
+    one = tuple(images[:1] for images in loaded.example_inputs)
+    floor = np.ceil(config.structure.floor * cost.channels).astype(np.int64)
+    table = measure_table(
+        loaded.module.to(device), structure, one,
+        device=device, floor=floor, observer=observer, seed=config.training.seed,
+    )  # fmt: skip
+    cost.add("latency", table.products)
+    return (
+        f"the latency table is off by at most {100 * max(map(abs, table.errors)):.0f} % for"
+        f" {len(table.errors)} models of random widths that it has not seen"
+    )

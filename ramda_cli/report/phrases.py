@@ -1,0 +1,84 @@
+"""What every view of a report says in the same words."""
+
+from rich.text import Text
+
+from ramda_cli.report.document import Asked, Reached, Report
+from ramda_cli.report.formatting import count, duration, percent, size_bytes, text_of
+
+_UNITS = {
+    "macs": "MACs",
+    "params": "parameters",
+    "channels": "channels",
+    "size_mb": "size",
+    "latency": "latency",
+}
+
+
+def unit_of(metric: str) -> str:
+    """Return what a metric counts, for a person."""
+    return _UNITS.get(metric, metric)
+
+
+def asked_text(asked: Asked) -> Text:
+    """Return what was asked for, as a person says it."""
+    amounts = dict(asked.amounts)
+    if not amounts and asked.metric is not None and asked.amount is not None:
+        amounts = {asked.metric: asked.amount}
+    if amounts:
+        said = " and ".join(_amount(metric, amount) for metric, amount in amounts.items())
+    elif asked.weight is not None:
+        said = f"regularization weight {asked.weight:g}"
+    else:
+        said = "the channels that were zero"
+    if asked.round_to > 1:
+        said += f", widths in multiples of {asked.round_to}"
+    if asked.layout == "uniform":
+        said += ", the same ones in layers that are alike"
+    return text_of(said)
+
+
+def _amount(metric: str, amount: float) -> str:
+    unit = unit_of(metric)
+    if amount <= 1:
+        return f"{percent(amount)} of the {unit}"
+    match metric:
+        case "size_mb":
+            return f"{amount:g} MB"
+        case "latency":
+            return f"{amount:g} ms"
+        case _:
+            return f"{count(amount)} {unit}"
+
+
+def reached_amount(reached: Reached) -> Text:
+    """Return how much is left, and of how much that was asked for."""
+    amounts = [_count(reached.metric, reached.count)]
+    if reached.requested_count is not None:
+        amounts.append(f"{_count(reached.metric, reached.requested_count)} asked for")
+    return text_of(" of ".join(amounts))
+
+
+def _count(metric: str, value: float) -> str:
+    match metric:
+        case "size_mb":
+            return size_bytes(value)
+        case "latency":
+            return f"{value / 1e6:.4g} ms"
+        case _:
+            return count(value)
+
+
+def training_text(report: Report) -> str:
+    """Return how the model was trained, where and with which seed."""
+    training, again = report.training, report.reproducibility
+    if training is None:
+        return "none: the zeros were there"
+    return (
+        f"{training.method}, {training.epochs} epochs, {count(training.steps)} steps,"
+        f" {duration(training.seconds)} on {again.device}, seed {again.seed}"
+    )
+
+
+def data_text(report: Report) -> str:
+    """Return which data it was, or what took its place."""
+    return "none: compared on random inputs" if report.data is None else report.data.description
