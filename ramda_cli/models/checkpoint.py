@@ -12,16 +12,18 @@ from torch import Tensor, nn
 
 from ramda_cli.config.schema import ModelConfig
 from ramda_cli.errors import ModelError
-from ramda_cli.models.huggingface import build_huggingface, describe_huggingface
+from ramda_cli.models.huggingface import describe_huggingface, load_huggingface
 from ramda_cli.models.loaded import LoadedModel, ModelSource, Preprocessing
 from ramda_cli.models.loading import load_model
 from ramda_cli.models.masks import masked_names
 from ramda_cli.models.randomness import seeded
-from ramda_cli.models.weights import load_weights_, tensor_names
+from ramda_cli.models.weights import tensor_names
 
 _PROBES = 4
 _MOST_TOKENS = 16
+_IMAGE_SIZE = 224
 _MOST_CONFIG_BYTES = 10_000_000
+_ATTENTION = ("_attn_implementation", "attn_implementation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,25 +104,24 @@ def _huggingface(
             f"{file.with_name('config.json')} names no architecture",
             hint='it should have "architectures": ["BertForSequenceClassification"], for one',
         )
-    if image_size is not None:
-        raise ModelError("transformers models say their image size", hint="drop --image-size")
-    # A cache among the outputs would have to keep its shape.
-    settings = {**config, "use_cache": False}
+    # How attention is computed is not what; a cache among the outputs would have to keep its shape.
+    settings = {key: value for key, value in config.items() if key not in _ATTENTION}
+    settings["use_cache"] = False
     try:
         with seeded(0):
-            module = build_huggingface(names[0], settings)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,
+            module = load_huggingface(names[0], settings, file)
+    except (ArithmeticError, AttributeError, ImportError, LookupError, RuntimeError, TypeError,
             ValueError) as error:  # fmt: skip
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"{names[0]} cannot be built from {file.with_name('config.json')}: {error}",
+            f"{names[0]} cannot be built from {file.with_name('config.json')}: {problem}",
             hint="install the transformers version that wrote it",
         ) from error
-    load_weights_(module, file, model=names[0])
     module = module.float().eval()
     described = describe_huggingface(module)
     if described is None:
         raise ModelError(f"{names[0]} is not a class of transformers", hint="name one that is")
-    probes = _probes(module, names[0])
+    probes = _probes(module, names[0], image_size)
     return Checkpoint(
         module=module,
         file=file,
@@ -132,7 +133,7 @@ def _huggingface(
     )
 
 
-def _probes(module: nn.Module, name: str) -> tuple[tuple[Tensor, ...], ...]:
+def _probes(module: nn.Module, name: str, image_size: int | None) -> tuple[tuple[Tensor, ...], ...]:
     """Return random batches of a model's one input, token ids or images."""
     first = next(iter(inspect.signature(module.forward).parameters), None)
     config: Any = module.config
@@ -143,8 +144,8 @@ def _probes(module: nn.Module, name: str) -> tuple[tuple[Tensor, ...], ...]:
         return tuple(
             (torch.randint(config.vocab_size, shape, generator=generator),) for _ in range(_PROBES)
         )
-    if first == "pixel_values" and hasattr(config, "image_size"):
-        side = config.image_size
+    if first == "pixel_values":
+        side = image_size or getattr(config, "image_size", _IMAGE_SIZE)
         sides = tuple(side) if isinstance(side, (list, tuple)) else (side, side)
         shape = (2, getattr(config, "num_channels", 3), *sides)
         return tuple((torch.randn(shape, generator=generator),) for _ in range(_PROBES))

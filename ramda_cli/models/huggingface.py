@@ -1,16 +1,22 @@
-"""Building transformers architectures from their configuration, without weights or network."""
+"""Building transformers architectures from their configuration, without network or pickle."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ramda_cli.errors import ModelError
+from ramda_cli.models.masks import apply_masks
+from ramda_cli.models.weights import read_weights, require_fit
 
 # These reach the hub, other libraries or code that is not transformers' own.
 _REFUSED = frozenset(
     {
+        "_attn_implementation",
+        "attn_implementation",
         "auto_map",
         "backbone",
         "backbone_config",
@@ -33,6 +39,40 @@ def build_huggingface(name: str, config: Mapping[str, Any]) -> nn.Module:
     Raises:
         ModelError: transformers has no such model class, or a setting is not allowed.
     """
+    found = _model_class(name, config)
+    return found(found.config_class.from_dict(dict(config)))
+
+
+def load_huggingface(name: str, config: Mapping[str, Any], path: Path) -> nn.Module:
+    """Build a transformers model class with the weights of a safetensors file, strictly.
+
+    Older names of tensors are taken as transformers takes them, and the masks of
+    `torch.nn.utils.prune` are applied. Nothing else is read, neither from disk nor from the hub.
+
+    Raises:
+        ModelError: as `build_huggingface`, or the tensors are not those of the model.
+    """
+    found = _model_class(name, config)
+    state = apply_masks(read_weights(path))
+    with _quiet():
+        module, info = found.from_pretrained(
+            None,
+            config=found.config_class.from_dict(dict(config)),
+            state_dict=state,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+        )
+    require_fit(
+        path,
+        name,
+        missing=sorted(info["missing_keys"]),
+        unexpected=sorted(info["unexpected_keys"]),
+        wrong_shape=sorted(str(one[0]) for one in info["mismatched_keys"]),
+    )
+    return module
+
+
+def _model_class(name: str, config: Mapping[str, Any]) -> Any:
     import transformers
 
     refused = sorted(_REFUSED.intersection(config))
@@ -49,7 +89,24 @@ def build_huggingface(name: str, config: Mapping[str, Any]) -> nn.Module:
         )
     if found.config_class is None:
         raise ModelError(f"{name} has no configuration class", hint="name a model class")
-    return found(found.config_class.from_dict(dict(config)))
+    return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's progress and reports off the terminal."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def describe_huggingface(model: nn.Module) -> tuple[str, dict[str, Any]] | None:

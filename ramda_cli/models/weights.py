@@ -1,6 +1,6 @@
 """Safetensors state dicts: reading them, and loading them strictly."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -53,42 +53,45 @@ def tensor_names(path: Path) -> list[str]:
 def load_weights_(module: nn.Module, path: Path, *, model: str) -> None:
     """Load a safetensors state dict into `module`: every key, every shape.
 
-    `num_batches_tracked` may be absent, as torch allows, and of tied tensors all but one, as
-    transformers saves them. The masks of `torch.nn.utils.prune` are applied.
+    `num_batches_tracked` may be absent, as torch allows. The masks of `torch.nn.utils.prune` are
+    applied.
 
     Raises:
         ModelError: the keys or shapes differ; the message names the first of each kind.
     """
     state = apply_masks(read_weights(path))
-    _add_tied_(state, module)
-    mismatches = _mismatches(module.state_dict(), state)
+    expected = module.state_dict()
+    missing = [k for k in expected if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in expected]
+    shapes = [
+        f"{k} is {tuple(state[k].shape)}, not {tuple(expected[k].shape)}"
+        for k in expected
+        if k in state and state[k].shape != expected[k].shape
+    ]
+    require_fit(path, model, missing=missing, unexpected=unexpected, wrong_shape=shapes)
+    module.load_state_dict(state)
+
+
+def require_fit(
+    path: Path,
+    model: str,
+    *,
+    missing: Sequence[str],
+    unexpected: Sequence[str],
+    wrong_shape: Sequence[str],
+) -> None:
+    """Refuse tensors that are not those of a model.
+
+    Raises:
+        ModelError: there are such; the message names the first of each kind.
+    """
+    kinds = (("missing", missing), ("unexpected", unexpected), ("wrong shape", wrong_shape))
+    mismatches = [f"{kind}: {_first(items)}" for kind, items in kinds if items]
     if mismatches:
         raise ModelError(
             f"the weights in {path} do not fit {model}: {'; '.join(mismatches)}",
             hint="pass the model that these weights were saved from",
         )
-    module.load_state_dict(state)
-
-
-def _add_tied_(state: dict[str, Tensor], module: nn.Module) -> None:
-    """Give every name of a tied tensor what is there under another one."""
-    expected = module.state_dict(keep_vars=True)
-    present = {id(tensor): name for name, tensor in expected.items() if name in state}
-    for name, tensor in expected.items():
-        if name not in state and id(tensor) in present:
-            state[name] = state[present[id(tensor)]]
-
-
-def _mismatches(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    missing = [k for k in expected if k not in found and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in found if k not in expected]
-    shapes = [
-        f"{k} is {tuple(found[k].shape)}, not {tuple(expected[k].shape)}"
-        for k in expected
-        if k in found and found[k].shape != expected[k].shape
-    ]
-    kinds = (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
-    return [f"{kind}: {_first(items)}" for kind, items in kinds if items]
 
 
 def _first(items: Sequence[str]) -> str:

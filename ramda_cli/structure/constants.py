@@ -131,8 +131,8 @@ class _Walk:
         return result if _fits(result, node.meta.get("val")) else self._unknown(node)
 
     def _note_reading(self, node: fx.Node) -> None:
-        found = _reads(node)
-        if found is None:
+        found = weight_read(node)
+        if found is None or _is_grouped(node):
             return
         x, weight, dim = found
         target = self._targets.get(weight.name)
@@ -145,13 +145,14 @@ class _Walk:
         self._found[self._named(target)].append(Reading(dim, constants))
 
 
-def _reads(node: fx.Node) -> tuple[fx.Node, fx.Node, int] | None:
-    """Return what is read, the weight, and the weight's dimension that is summed over."""
+def weight_read(node: fx.Node) -> tuple[fx.Node, fx.Node, int] | None:
+    """Return what a product reads, by which weight, and along which dimension of that it sums.
+
+    None for what is no convolution, linear layer or product with a matrix.
+    """
     name = operator_name(node.target)
     x, weight, *rest = (*node.args, None, None)
     if name.startswith("conv"):
-        if len(node.args) > _CONV_GROUPS and node.args[_CONV_GROUPS] != 1:
-            return None
         dim = 0 if "transpose" in name else 1
     elif name == "linear":
         dim = 1
@@ -166,6 +167,11 @@ def _reads(node: fx.Node) -> tuple[fx.Node, fx.Node, int] | None:
     # A matrix, or a filter with a dimension more for each of space, that of the input included.
     spatial = x.meta["val"].ndim - 2 if name.startswith("conv") else 0
     return (x, weight, dim) if weight.meta["val"].ndim == 2 + spatial else None
+
+
+def _is_grouped(node: fx.Node) -> bool:
+    convolves = operator_name(node.target).startswith("conv")
+    return convolves and node.args[_CONV_GROUPS : _CONV_GROUPS + 1] not in ((), (1,))
 
 
 def _count(user: fx.Node, node: fx.Node) -> int:

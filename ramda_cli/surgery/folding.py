@@ -22,6 +22,8 @@ from ramda_cli.structure.constants import Reading, read_constants
 from ramda_cli.structure.support import named_tensors
 
 _CARRIERS = 2
+_STRONG = 0.125
+"""Of the largest: a small constant may be what rounding left, and be another one in float32."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Folding:
 
     Attributes:
         unread: channels that were made zero where they are read.
-        carriers: constant channels that stay, and carry what others of their group added.
+        carriers: constant channels that stay, and carry what others of their group added, if any.
     """
 
     unread: Mapping[str, Sequence[int]]
@@ -60,22 +62,12 @@ def fold_constants_(model: nn.Module, structure: Structure) -> Folding:
         readers = [_reader(part, readings, tensors[part.parameter]) for part in group.penalized]
         known = torch.stack([reader.values.isfinite().all(dim=1) for reader in readers]).all(dim=0)
         adds = torch.stack([(reader.values != 0).any(dim=1) for reader in readers]).any(dim=0)
-        constant = (known & adds).nonzero().flatten()
-        kept = _choose_carriers(readers, constant)
-        # As many as carry gain nothing, and fewer cannot.
-        folds = kept.numel() == _CARRIERS < constant.numel()
-        gone = known & ~adds
-        if folds:
-            gone[constant] = True
-            gone[kept] = False
-            carriers[group.name] = sorted(kept.tolist())
+        carrying = _choose_carriers(readers, known & adds)
+        gone = known & ~carrying
         for reader in readers:
-            totals = reader.total(constant) if folds else None
-            reader.rows[reader.positions[gone].flatten()] = 0.0
-            if totals is not None:
-                reader.carry_(totals, kept)
-        if gone.any():
-            unread[group.name] = gone.nonzero().flatten().tolist()
+            reader.fold_(gone, carrying)
+        unread |= _named(group.name, gone)
+        carriers |= _named(group.name, carrying)
     return Folding(unread, carriers)
 
 
@@ -94,19 +86,31 @@ class _Reader:
     positions: Tensor
     values: Tensor
 
-    def total(self, channels: Tensor) -> Tensor:
-        """Return what these channels add, per tap of the weight, in float64."""
-        rows = self.rows[self.positions[channels].flatten()].double()
-        return torch.tensordot(self.values[channels].flatten(), rows.cpu(), dims=1)
+    @property
+    def strength(self) -> Tensor:
+        """The largest constant of each channel, by absolute value."""
+        return self.values.abs().amax(dim=1)
 
-    def carry_(self, total: Tensor, carriers: Tensor) -> None:
+    def fold_(self, gone: Tensor, carrying: Tensor) -> None:
+        """Read nothing of some channels, and let others carry what these added; both are masks."""
+        if (self.strength[gone] > 0).any():
+            chosen = torch.where(carrying, self.strength, 0.0).argsort(descending=True)[:_CARRIERS]
+            self._carry_(self._total(gone) + self._total(chosen), chosen)
+        self.rows[self.positions[gone].flatten()] = 0.0
+
+    def _total(self, channels: Tensor) -> Tensor:
+        """Return what channels add, per tap of the weight, in float64."""
+        rows = self.rows[self.positions[channels].flatten()].double().cpu()
+        return torch.tensordot(self.values[channels].flatten(), rows, dims=1)
+
+    def _carry_(self, total: Tensor, carriers: Tensor) -> None:
         """Let these channels, in turn, add what is left of a total."""
         for channel in carriers.tolist():
             strongest = int(self.values[channel].abs().argmax())
             value = self.values[channel, strongest]
-            row = (total / value).to(self.rows.dtype) if value else torch.zeros_like(total)
+            row = (total / value).to(self.rows.dtype)
             self.rows[self.positions[channel]] = 0.0
-            self.rows[self.positions[channel, strongest]] = row.to(self.rows)
+            self.rows[self.positions[channel, strongest]] = row.to(self.rows.device)
             total = total - row.double() * value
 
 
@@ -123,14 +127,24 @@ def _reader(part: ParameterSlice, readings: Mapping[str, Reading], weight: Tenso
 
 
 def _choose_carriers(readers: Sequence[_Reader], constant: Tensor) -> Tensor:
-    """Return up to two of the constant channels: those with the largest smallest constant.
+    """Return which of the constant channels stay, few that give every reader two.
 
-    A reader that finds every one of them zero has nothing to carry.
+    Each reader needs a strong one, compared with its others; what that loses, any second holds.
     """
-    largest = [reader.values[constant].abs().amax(dim=1) for reader in readers]
-    needed = [values / values.max() for values in largest if values.any()]
-    if not needed:
-        return constant[:0]
-    strength = torch.stack(needed).amin(dim=0)
-    ranked = strength.argsort(descending=True, stable=True)
-    return constant[ranked[strength[ranked] > 0][:_CARRIERS]]
+    strengths = torch.stack([torch.where(constant, one.strength, 0.0) for one in readers])
+    largest = strengths.amax(dim=1, keepdim=True)
+    strong = (strengths > 0) & (strengths >= _STRONG * largest)
+    carrying = torch.zeros_like(constant)
+    for wanted, candidates in ((1, strong), (_CARRIERS, strengths > 0)):
+        popular = candidates.sum(dim=0)
+        for own, strength in zip(candidates, strengths, strict=True):
+            while int((own & carrying).sum()) < min(wanted, int(own.sum())):
+                left = own & ~carrying
+                best = left & (popular == popular[left].max())
+                carrying[torch.where(best, strength, 0.0).argmax()] = True
+    return carrying
+
+
+def _named(name: str, mask: Tensor) -> dict[str, list[int]]:
+    chosen = mask.nonzero().flatten().tolist()
+    return {name: chosen} if chosen else {}

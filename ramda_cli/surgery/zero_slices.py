@@ -7,17 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.export.graph_signature import InputKind
 
 from ramda_cli.structure import Structure, Support
+from ramda_cli.structure.constants import weight_read
 from ramda_cli.structure.discover import ChannelGraph
-from ramda_cli.structure.labels import Array, Mask, Slot, Value
+from ramda_cli.structure.labels import Array, Mask
 from ramda_cli.structure.solve import first_fix
 from ramda_cli.structure.support import named_tensors
+from ramda_cli.structure.trace import Trace
 from ramda_cli.surgery.folding import Folding
 
-_CARRIES = "they carry the constants of their group"
-_HELD = "one channel of every width must stay"
-_USED = "the channel is not zero or constant everywhere"
+_CARRIES = "constants that carry those of their group"
+_HELD = "one channel of a width must stay"
+_USED = "the channel is neither zero nor constant where it is read"
 _KEPT = "nothing can be removed there"
 
 
@@ -65,18 +68,17 @@ def count_zeros(
         raise ValueError("counting needs the structure of discover(), not single-tensor groups")
     reasons = _Reasons(graph, support, folding)
     tensors = named_tensors(model)
-    readers = {slot for one in graph.trace.couplings.consumptions for slot in one.readers}
     zero = total = 0
     sides: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
-    for name, value in _weights(graph, readers):
-        tensor = tensors[name]
+    for name, input_dim in _weights(graph.trace).items():
+        tensor, value = tensors[name], graph.trace.parameters[name]
         zero += int((tensor == 0).sum())
         total += tensor.numel()
         for dim in range(2):
             if value.shape[dim] > 1:
                 is_zero = (tensor == 0).movedim(dim, 0).flatten(1).all(dim=1).cpu().numpy()
                 labels = next(e.labels for e in value.layers if dim in e.support).ravel()
-                sides[Slot(name, dim) in readers].update(reasons.of(labels[is_zero]))
+                sides[dim == input_dim].update(reasons.of(labels[is_zero]))
     filters, inputs = (
         ZeroSlices(found.total(), found.pop("", 0), dict(found.most_common()))
         for found in (sides[False], sides[True])
@@ -84,12 +86,19 @@ def count_zeros(
     return Zeros(zero / max(1, total), filters, inputs)
 
 
-def _weights(graph: ChannelGraph, readers: set[Slot]) -> Iterator[tuple[str, Value]]:
-    """Yield what convolutions and matrix products multiply by."""
-    for name, value in graph.trace.parameters.items():
-        multiplies = any(Slot(name, dim) in readers for dim in range(value.ndim))
-        if value.ndim > 2 or (value.ndim == 2 and multiplies):
-            yield name, value
+def _weights(traced: Trace) -> dict[str, int]:
+    """Return what convolutions and matrix products multiply by, and its input dimension."""
+    targets = {
+        spec.arg.name: traced.aliases.get(spec.target, spec.target)
+        for spec in traced.program.graph_signature.input_specs
+        if spec.kind == InputKind.PARAMETER and spec.target is not None
+    }
+    found = {}
+    for node in traced.program.graph.nodes:
+        read = weight_read(node)
+        if read is not None and read[1].name in targets:
+            found[targets[read[1].name]] = read[2]
+    return found
 
 
 class _Reasons:
