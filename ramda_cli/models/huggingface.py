@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from ramda_cli.errors import ModelError
@@ -40,7 +41,7 @@ def build_huggingface(name: str, config: Mapping[str, Any]) -> nn.Module:
         ModelError: transformers has no such model class, or a setting is not allowed.
     """
     found = _model_class(name, config)
-    return found(found.config_class.from_dict(dict(config)))
+    return found(_configured(found, config))
 
 
 def load_huggingface(name: str, config: Mapping[str, Any], path: Path) -> nn.Module:
@@ -57,7 +58,7 @@ def load_huggingface(name: str, config: Mapping[str, Any], path: Path) -> nn.Mod
     with _quiet():
         module, info = found.from_pretrained(
             None,
-            config=found.config_class.from_dict(dict(config)),
+            config=_configured(found, config),
             state_dict=state,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
@@ -90,6 +91,17 @@ def _model_class(name: str, config: Mapping[str, Any]) -> Any:
     if found.config_class is None:
         raise ModelError(f"{name} has no configuration class", hint="name a model class")
     return found
+
+
+def _configured(found: Any, config: Mapping[str, Any]) -> Any:
+    try:
+        return found.config_class.from_dict(dict(config))
+    except StrictDataclassError as error:
+        what = " ".join(str(error).split())
+        raise ModelError(
+            f"{found.__name__} does not take its configuration: {what}",
+            hint="the file was damaged or made by hand; do not use it",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -72,7 +72,6 @@ class Workspace:
             for name in _FILES:
                 (self.directory / name).unlink(missing_ok=True)
             shutil.rmtree(self.directory / _CHECKPOINTS, ignore_errors=True)
-            (self.directory / _CHECKPOINTS).mkdir()
 
     def finish(self) -> None:
         """Take the mark away: everything is written and proven."""
@@ -100,6 +99,7 @@ class Workspace:
         """Write a state dict under `checkpoints/`, whole or not at all."""
         path = self.directory / _CHECKPOINTS / f"{name}.safetensors"
         with self.writing(path):
+            path.parent.mkdir(exist_ok=True)
             write_tensors(model.state_dict(), path, metadata={"format": "pt"})
         return path
 

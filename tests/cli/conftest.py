@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from ramda_cli.cli.app import app
 from ramda_cli.report.document import Report
 from ramda_cli.report.plain import build_benchmark, build_inspection, build_report
-from tests.report.sample import BENCHMARK, INSPECTION, REPORT
+from tests.report.sample import BENCHMARK, INSPECTION, REPORT, UNTRAINED
 
 RESULT = {
     "file": "model.safetensors",
@@ -69,6 +69,10 @@ class FakePipeline:
         observer.note("one note")
         return self._called((config,), {}, build_report(REPORT))
 
+    def remove(self, config: Any, observer: Any) -> dict[str, object]:
+        observer.stage("load", str(config.checkpoint))
+        return self._called((config,), {}, build_report(UNTRAINED))
+
     def inspect(self, *args: Any, **more: Any) -> dict[str, object]:
         return self._called(args, more, build_inspection(INSPECTION))
 
@@ -95,7 +99,7 @@ class FakePipeline:
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     fake = FakePipeline()
     module = ModuleType("ramda_cli.pipeline")
-    for name in ("prune", "inspect", "evaluate", "bench", "bench_optimizer"):
+    for name in ("prune", "remove", "inspect", "evaluate", "bench", "bench_optimizer"):
         setattr(module, name, getattr(fake, name))
     monkeypatch.setitem(sys.modules, "ramda_cli.pipeline", module)
     return fake

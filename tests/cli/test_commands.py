@@ -9,10 +9,16 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from ramda_cli.config.schema import DataConfig, ModelConfig, RunConfig, StructureConfig
+from ramda_cli.config.schema import (
+    DataConfig,
+    ModelConfig,
+    RemoveConfig,
+    RunConfig,
+    StructureConfig,
+)
 from ramda_cli.report.plain import build_benchmark, build_inspection, build_report
 from tests.cli.conftest import BENCH, RESULT, FakePipeline, write_pruned
-from tests.report.sample import BENCHMARK, INSPECTION, REPORT
+from tests.report.sample import BENCHMARK, INSPECTION, REPORT, UNTRAINED
 
 Run = Callable[..., Result]
 EVERY_FLAG = """
@@ -267,6 +273,37 @@ def test_eval_calls_the_pipeline(ramda: Run, pipeline: FakePipeline, pruned: Pat
     )
     data = DataConfig(name="d", val_split="v", eval_batch_size=16)
     assert pipeline.calls == [((pruned, data), {"device": "cpu"})]
+
+
+def test_every_flag_of_remove_arrives(ramda: Run, pipeline: FakePipeline) -> None:
+    flags = """
+    remove w.safetensors --model m --data d --data-dir dd --train-split a --val-split b
+    --input-key x --target-key y --batch-size 8 --workers 0 --image-size 32 --keep layer1* --keep fc
+    -o o --overwrite --no-onnx --json
+    """
+    result = ramda(*flags.split())
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout) == build_report(UNTRAINED)
+    data = {
+        "name": "d", "data_dir": "dd", "train_split": "a", "val_split": "b", "input_key": "x",
+        "target_key": "y", "eval_batch_size": 8, "workers": 0,
+    }  # fmt: skip
+    given = {
+        "checkpoint": "w.safetensors",
+        "model": "m",
+        "image_size": 32,
+        "data": data,
+        "keep": ["layer1*", "fc"],
+        "output": {"directory": "o", "overwrite": True, "onnx": False},
+    }
+    assert pipeline.calls == [((RemoveConfig.model_validate(given),), {})]
+
+
+def test_remove_needs_a_checkpoint_alone(ramda: Run, pipeline: FakePipeline) -> None:
+    result = ramda("remove", "bert")
+    assert pipeline.calls == [((RemoveConfig(checkpoint=Path("bert")),), {})]
+    assert "50.0 % of the MACs, 51.4 % of the parameters; proof passed" in result.stdout
+    assert "load: bert" in result.stderr
 
 
 def test_report_reads_the_file_alone(ramda: Run, pruned: Path) -> None:

@@ -1,5 +1,7 @@
 """A report and an inspection with every field filled in."""
 
+from dataclasses import replace
+
 from ramda_cli.report.benchmark import Benchmark
 from ramda_cli.report.document import (
     Accuracy,
@@ -142,6 +144,9 @@ REPORT = Report(
         command="ramda prune digits-resnet --data digits",
     ),
 )
+
+UNTRAINED = replace(REPORT, data=None, asked=Asked(), accuracy=None, training=None)
+"""What `ramda remove` reports without data."""
 
 INSPECTION = Inspection(
     model=MODEL,
