@@ -94,7 +94,7 @@ def test_a_masked_checkpoint_becomes_smaller_and_stays_the_same(
     with torch.no_grad():
         assert torch.allclose(smaller(images), model(images), rtol=1e-4, atol=1e-5)
     names = {path.name for path in out.iterdir()}
-    assert names == {"model.safetensors", "model.onnx", "report.json", "report.html"}
+    assert names == {"model.safetensors", "model.onnx", "report.json", "report.html", "README.md"}
     assert read_header(out / "model.safetensors")["details"]["labels"] == list("0123456789")
 
 

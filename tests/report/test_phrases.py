@@ -10,8 +10,8 @@ from ramda_cli.report.comparison import comparison_markdown
 from ramda_cli.report.gate import Limits, judge
 from ramda_cli.report.html import render_html
 from ramda_cli.report.markdown import render_markdown
-from ramda_cli.report.phrases import accuracy_rows
 from ramda_cli.report.plain import build_report, parse_report
+from ramda_cli.report.rows import accuracy_rows
 from ramda_cli.report.terminal import render_terminal
 from tests.report.sample import REPORT, UNTRAINED
 from tests.report.test_terminal import rendered, words
