@@ -1,7 +1,8 @@
 """What the times of two models say: how long each takes, and how many times faster one is.
 
 The ratio is the median over rounds of dense / pruned, each from two turns that follow one another:
-what slows the machine down for a while slows both. Its spread is the range between the quartiles.
+what slows the machine down for a while slows both. A turn counts by its fastest call, for other
+work on the machine only adds to a time. The spread of the ratio is the range between its quartiles.
 """
 
 from collections.abc import Sequence
@@ -47,7 +48,7 @@ def timing(seconds: Sequence[float], *, batch_size: int, peak_bytes: int | None 
 
 
 def paired_ratio(slow: Sequence[Sequence[float]], fast: Sequence[Sequence[float]]) -> Ratio:
-    """Summarize slow / fast over two rounds or more, each the median of a turn's calls."""
-    ratios = [median(a) / median(b) for a, b in zip(slow, fast, strict=True)]
+    """Summarize slow / fast over two rounds or more, each the fastest of a turn's calls."""
+    ratios = [min(a) / min(b) for a, b in zip(slow, fast, strict=True)]
     low, middle, high = quantiles(ratios, n=4, method="inclusive")
     return Ratio(middle, low, high)

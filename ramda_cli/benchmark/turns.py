@@ -8,7 +8,7 @@ Arm = Callable[[], object]
 Turn = list[float]
 """The seconds of every call in it."""
 
-_TURN_SECONDS = 0.05
+_TURN_SECONDS = 0.1
 _MOST_CALLS = 50
 _WARM_UP_SHARE = 0.15
 _LEAST_ROUNDS = 6
@@ -19,7 +19,7 @@ def take_turns(
 ) -> list[list[Turn]]:
     """Call every arm in each round, in turns first, and return the turns of each arm.
 
-    A turn is so many calls that the slowest arm fills 50 ms, so that a call finds the caches as its
+    A turn is so many calls that the slowest arm fills 0.1 s, so that a call finds the caches as its
     own model left them. The warm-up takes 15 % of the time, one round at least; six rounds are
     measured at least, and always an even number, so that each arm goes first equally often.
 
@@ -43,11 +43,12 @@ def take_turns(
 
 
 def _warm_up(arms: Sequence[Arm], *, until: float, clock: Callable[[], float]) -> float:
-    """Return the seconds of the slowest arm's last call."""
-    slowest = max(_timed(arm, clock) for arm in arms)
+    """Return the seconds of the slowest arm's fastest call."""
+    times: list[Turn] = [[_timed(arm, clock)] for arm in arms]
     while clock() < until:
-        slowest = max(_timed(arm, clock) for arm in arms)
-    return max(slowest, 1e-6)
+        for arm, own in zip(arms, times, strict=True):
+            own.append(_timed(arm, clock))
+    return max(1e-6, *map(min, times))
 
 
 def _timed(arm: Arm, clock: Callable[[], float]) -> float:

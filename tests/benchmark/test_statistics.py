@@ -27,8 +27,8 @@ def test_pairs_cancel_what_slows_both_turns_of_a_round():
     assert paired_ratio(slow, fast) == Ratio(2.0, 2.0, 2.0)
 
 
-def test_one_disturbed_call_of_a_turn_does_not_count():
-    slow, fast = [[2.0, 2.0, 90.0]] * 4, [[70.0, 1.0, 1.0]] * 4
+def test_disturbed_calls_of_a_turn_do_not_count():
+    slow, fast = [[3.0, 2.0, 90.0]] * 4, [[70.0, 70.0, 1.0]] * 4
     assert paired_ratio(slow, fast) == Ratio(2.0, 2.0, 2.0)
 
 
