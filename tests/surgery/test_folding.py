@@ -213,3 +213,32 @@ def test_tied_readers_are_folded_once() -> None:
     folding, _, _ = fold(model, inputs(2, 5).float())
     # Only what both read as the same number is a constant: here, both zeros of a relu.
     assert folding.carriers == {}
+
+
+def test_a_weak_constant_carries_alone_for_no_reader_that_has_a_strong_one() -> None:
+    model = randomized(
+        Net(
+            lambda m, x: m.two(m.one(x)) + m.three(m.one(x) * m.scale),
+            one=rows_zero(nn.Linear(5, 8), *range(6)), scale=nn.Parameter(torch.ones(8)),
+            two=nn.Linear(8, 3), three=nn.Linear(8, 3),
+        )
+    )  # fmt: skip
+    with torch.no_grad():
+        model.one.bias[:6] = torch.tensor([1e-7, 1e-7, 1e-7, 2.0, 1.0, 3.0])
+        model.scale[:6] = torch.tensor([3.0, 2.0, 1.0, 0.0, 0.0, 0.0])
+    folding = fold_constants_(model, discover(model, inputs(2, 5).float()))
+    assert folding.carriers == {"one": [0, 1, 5]}
+
+
+def test_where_the_weight_is_zero_the_channel_may_be_anything() -> None:
+    three = nn.Linear(12, 4)
+    with torch.no_grad():
+        three.weight[:, :6] = 0.0
+    model = Net(
+        lambda m, x: m.two(m.one(x)) + m.three(m.one(x) * torch.sigmoid(m.gate(x))),
+        one=rows_zero(nn.Linear(5, 12), *range(6)), gate=nn.Linear(5, 12), two=nn.Linear(12, 4),
+        three=three,
+    )  # fmt: skip
+    folding, _, removable = fold(model, inputs(2, 5).float())
+    assert [len(channels) for channels in folding.carriers.values()] == [2]
+    assert [len(channels) for channels in removable.values()] == [4]
