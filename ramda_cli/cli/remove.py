@@ -9,7 +9,7 @@ from ramda_cli.cli import options
 from ramda_cli.cli.output import print_json, stdout_console, stdout_to_stderr
 from ramda_cli.cli.progress import progress
 from ramda_cli.config.loading import load_section
-from ramda_cli.config.schema import DataConfig, OutputConfig, RemoveConfig
+from ramda_cli.config.schema import DataConfig, ModelConfig, OutputConfig, RemoveConfig
 
 CheckpointPath = Annotated[
     Path,
@@ -59,6 +59,8 @@ def remove(
       ramda remove path/to/bert -o out
     """
     settings = {
+        "name": data or "-",
+        "image_size": image_size,
         "data_dir": data_dir,
         "train_split": train_split,
         "val_split": val_split,
@@ -68,17 +70,15 @@ def remove(
         "workers": workers,
     }
     files = {"directory": output, "overwrite": overwrite, "onnx": onnx}
-    config = load_section(
-        RemoveConfig,
-        "remove",
-        {
-            "checkpoint": checkpoint,
-            "model": model,
-            "image_size": image_size,
-            "data": data and load_section(DataConfig, "data", {"name": data, **settings}),
-            "keep": keep,
-            "output": load_section(OutputConfig, "output", files),
-        },
+    named = None if model is None else load_section(ModelConfig, "model", {"name": model})
+    images = load_section(DataConfig, "data", settings)
+    config = RemoveConfig(
+        checkpoint=checkpoint,
+        model=None if named is None else named.name,
+        image_size=images.image_size,
+        data=None if data is None else images,
+        keep=tuple(keep or ()),
+        output=load_section(OutputConfig, "output", files),
     )
     with stdout_to_stderr(), progress() as observer:
         observer.stage("start", "loading libraries")

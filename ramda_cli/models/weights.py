@@ -101,7 +101,7 @@ def _first(items: Sequence[str]) -> str:
 
 def _require_safetensors(path: Path) -> None:
     if not path.is_file():
-        raise ModelError(f"no weights file {path}", hint="check the path given to --weights")
+        raise ModelError(f"no weights file {path}", hint="check the path of the weights")
     if path.suffix != ".safetensors":
         raise ModelError(
             f"{path} is not a .safetensors file; pickled weights are never opened",

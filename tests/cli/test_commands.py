@@ -286,7 +286,7 @@ def test_every_flag_of_remove_arrives(ramda: Run, pipeline: FakePipeline) -> Non
     assert json.loads(result.stdout) == build_report(UNTRAINED)
     data = {
         "name": "d", "data_dir": "dd", "train_split": "a", "val_split": "b", "input_key": "x",
-        "target_key": "y", "eval_batch_size": 8, "workers": 0,
+        "target_key": "y", "eval_batch_size": 8, "workers": 0, "image_size": 32,
     }  # fmt: skip
     given = {
         "checkpoint": "w.safetensors",
@@ -297,6 +297,18 @@ def test_every_flag_of_remove_arrives(ramda: Run, pipeline: FakePipeline) -> Non
         "output": {"directory": "o", "overwrite": True, "onnx": False},
     }
     assert pipeline.calls == [((RemoveConfig.model_validate(given),), {})]
+
+
+@pytest.mark.parametrize(
+    ("flags", "key"), [(("--image-size", "4"), "data.image_size"), (("--model", ""), "model.name")]
+)
+def test_remove_names_a_bad_value(
+    ramda: Run, pipeline: FakePipeline, flags: tuple[str, str], key: str
+) -> None:
+    result = ramda("remove", "w.safetensors", *flags)
+    assert result.exit_code == 2
+    assert f"error: {key} must be" in result.stderr
+    assert pipeline.calls == []
 
 
 def test_remove_needs_a_checkpoint_alone(ramda: Run, pipeline: FakePipeline) -> None:

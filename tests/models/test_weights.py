@@ -59,7 +59,7 @@ def test_a_wrong_shape_is_named(tmp_path, state):
 
 def test_a_missing_file(tmp_path):
     path = tmp_path / "w.safetensors"
-    refuse(NAME, f"no weights file {path}", "check the path given to --weights", weights=path)
+    refuse(NAME, f"no weights file {path}", "check the path of the weights", weights=path)
 
 
 def test_a_pickle(tmp_path):
