@@ -43,7 +43,7 @@ class Folding:
 def fold_constants_(model: nn.Module, structure: Structure) -> Folding:
     """Make constant channels zero where they are read, in place, and keep the function.
 
-    `identify` then finds them. Up to two channels of a group stay to carry non-zero constants.
+    `identify` then finds them. Where constants are not zero, two stay for each of their readers.
 
     Args:
         model: the model that `structure` was discovered on.
