@@ -13,7 +13,8 @@ from ramda_cli.cli.verdicts import render_verdicts
 from ramda_cli.errors import ConfigError
 from ramda_cli.report.gate import Verdict
 
-Format = Literal["onnx", "torch-export"]
+Format = Literal["onnx", "torch-export", "timm", "hf"]
+Layout = Literal["per-layer", "dense"]
 
 
 def export(
@@ -23,18 +24,29 @@ def export(
         Path, typer.Option("-o", "--output", metavar="PATH", help="Where to write it.")
     ],
     batch: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--batch", metavar="N", help="Batch size that is taken; onnx and torch-export only."
+            "--batch",
+            metavar="N",
+            help="onnx and torch-export: the only batch size. [dim]\\[default: dynamic][/dim]",
         ),
-    ] = "dynamic",
+    ] = None,
     opset: Annotated[
-        int | None, typer.Option("--opset", min=18, help="Of ONNX; the exporter's by default.")
+        int | None,
+        typer.Option("--opset", min=18, help="onnx: of its operators; the exporter's by default."),
     ] = None,
     fp16: Annotated[
         bool,
-        typer.Option("--fp16", help="ONNX in half precision, with fp32 inputs and outputs."),
+        typer.Option("--fp16", help="onnx: half precision, with fp32 inputs and outputs."),
     ] = False,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(
+            "--layout",
+            help="timm and hf: the smaller tensors, where the configuration can say their sizes,"
+            " or dense ones with zeros. [dim]\\[default: per-layer][/dim]",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -46,10 +58,19 @@ def export(
     Examples:
       ramda export out --format onnx --fp16 -o out/half.onnx
       ramda export out/model.safetensors --format torch-export -o model.pt2
+      ramda export out --format timm --layout dense -o for-timm
     """
-    for flag, given in (("--opset", opset is not None), ("--fp16", fp16)):
-        if given and format != "onnx":
-            raise ConfigError(f"{flag} is of ONNX, not of {format}", hint=f"leave out {flag}")
+    for flag, given, formats in (
+        ("--opset", opset is not None, ("onnx",)),
+        ("--fp16", fp16, ("onnx",)),
+        ("--batch", batch is not None, ("onnx", "torch-export")),
+        ("--layout", layout is not None, ("timm", "hf")),
+    ):
+        if given and format not in formats:
+            raise ConfigError(
+                f"{flag} is for --format {' and '.join(formats)}, not {format}",
+                hint=f"leave out {flag}",
+            )
     size = _batch(batch)
     path = model_file(file)
     with stdout_to_stderr(), progress() as observer:
@@ -57,7 +78,9 @@ def export(
         from ramda_cli.pipeline import ExportSettings
         from ramda_cli.pipeline import export as run
 
-        settings = ExportSettings(format=format, batch=size, opset=opset, half=fp16)
+        settings = ExportSettings(
+            format=format, batch=size, opset=opset, half=fp16, layout=layout or "per-layer"
+        )
         result = run(path, output, settings, overwrite=overwrite)
     if json:
         print_json(result)
@@ -65,8 +88,8 @@ def export(
         _render(result)
 
 
-def _batch(text: str) -> int | None:
-    if text == "dynamic":
+def _batch(text: str | None) -> int | None:
+    if text in (None, "dynamic"):
         return None
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise ConfigError(

@@ -37,7 +37,7 @@ class Probed:
     """
 
     path: Path
-    document: dict[str, object]
+    document: dict[str, Any]
     model: nn.Module
     probe: Probe
 

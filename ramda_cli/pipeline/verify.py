@@ -72,12 +72,19 @@ def _unchecked(path: Path, *, trust_pt2: bool) -> list[str]:
     """Return sentences on what was not looked at."""
     if not path.is_dir():
         return ["one file alone was checked: give its directory to check what is beside it"]
-    unlisted = [f"{path} has no {_REPORT}, so no hash was compared"]
-    pickled = [
-        f"{file.name} was not loaded, which may unpickle: for your own files there is --trust-pt2"
-        for file in sorted(path.glob("*.pt2"))
+    notes = []
+    if not (path / _REPORT).is_file():
+        notes.append(f"{path} has no {_REPORT}, so no hash was compared")
+    if not trust_pt2:
+        notes += [
+            f"{file.name} was not loaded, which may unpickle: --trust-pt2 is for your own files"
+            for file in sorted(path.glob("*.pt2"))
+        ]
+    notes += [
+        f"{file.parent.name}, a directory of another library, was not loaded"
+        for file in sorted(path.glob("*/config.json"))
     ]
-    return [*(unlisted if not (path / _REPORT).is_file() else []), *([] if trust_pt2 else pickled)]
+    return notes
 
 
 def _header(probed: Probed) -> str:

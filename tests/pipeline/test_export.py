@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 
-from ramda_cli.errors import EquivalenceError, FileFormatError, OutputError
+from ramda_cli.errors import EquivalenceError, FileFormatError, ModelError, OutputError
 from ramda_cli.export import OnnxModel, TorchExported, load, save
 from ramda_cli.pipeline import ExportSettings, export, verify
 from tests.export.helpers import Plain, plain, resnet, rewrite, several, shrunk
@@ -108,6 +109,68 @@ def test_what_computes_something_else_is_not_kept(
     assert list(tmp_path.iterdir()) == [kept]
 
 
+def test_a_timm_directory_is_loaded_by_timm_alone(file: Path, tmp_path: Path) -> None:
+    target = tmp_path / "dense"
+    result: Any = export(file, target, ExportSettings(format="timm", layout="dense"))
+    assert result["loads_with"] == f'timm.create_model("local-dir:{target}", pretrained=True)'
+    assert [check["name"] for check in result["checks"]] == [
+        "dense, loaded by timm alone, in float64"
+    ]
+    assert result["bytes"] == sum(path.stat().st_size for path in target.iterdir())
+    x = torch.randn(3, 3, 64, 64)
+    plain_model = timm.create_model(f"local-dir:{target}", pretrained=True).eval()
+    torch.testing.assert_close(plain_model(x), load(file)(x), rtol=1e-4, atol=1e-5)
+    with pytest.raises(OutputError, match="is there already"):
+        export(file, target, ExportSettings(format="timm", layout="dense"))
+
+
+def test_a_timm_directory_says_how_its_images_look(tmp_path: Path) -> None:
+    case = resnet()
+    preprocessing = {"input_size": [3, 64, 64], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    details = {"labels": list("abcdefg"), "preprocessing": preprocessing}
+    save(case.smaller, case.plan, tmp_path / "m.safetensors", details=details)
+    settings = ExportSettings(format="timm", layout="dense")
+    export(tmp_path / "m.safetensors", tmp_path / "dense", settings)
+    config = json.loads((tmp_path / "dense" / "config.json").read_text())
+    assert config["label_names"] == list("abcdefg")
+    assert {key: config["pretrained_cfg"][key] for key in preprocessing} == preprocessing
+
+
+def test_smaller_tensors_that_timm_does_not_take_are_refused(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"only ramda_cli\.load loads the smaller tensors"):
+        export(file, tmp_path / "smaller", ExportSettings(format="timm"))
+    with pytest.raises(ModelError, match="is of no class that hf has"):
+        export(file, tmp_path / "smaller", ExportSettings(format="hf"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_computes_something_else_is_not_kept(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["ramda_cli.pipeline.export"]
+    real = module.dense_module
+
+    def other(*args: Any) -> nn.Module:
+        model = real(*args)
+        with torch.no_grad():
+            model.fc.weight.mul_(1 + 1e-5)
+        return model
+
+    monkeypatch.setattr(module, "dense_module", other)
+    with pytest.raises(EquivalenceError, match="loaded by timm alone, in float64: differs by"):
+        export(file, tmp_path / "dense", ExportSettings(format="timm", layout="dense"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_itself_is_not_replaced(tmp_path: Path, file: Path) -> None:
+    copied = tmp_path / "model.safetensors"
+    copied.write_bytes(file.read_bytes())
+    for output, settings in ((copied, ONNX), (tmp_path, ExportSettings(format="timm"))):
+        with pytest.raises(OutputError, match="would replace the model itself"):
+            export(copied, output, settings, overwrite=True)
+    assert copied.read_bytes() == file.read_bytes()
+
+
 def test_a_file_that_lies_about_itself_is_not_exported(file: Path, tmp_path: Path) -> None:
     changed = rewrite(file, tensors=lambda t: t["fc.weight"].mul_(1.01))
     with pytest.raises(FileFormatError, match="does not give the outputs that it holds"):
@@ -147,7 +210,7 @@ def test_the_command(file: Path, tmp_path: Path) -> None:
     assert result["checks"][0]["name"] == "m.onnx in float16"
     assert result["loads_with"] == f'onnxruntime.InferenceSession("{target}")'
     for arguments, message in (
-        (("--format", "torch-export", "--fp16"), "--fp16 is of ONNX, not of torch-export"),
+        (("--format", "torch-export", "--fp16"), "--fp16 is for --format onnx, not torch-export"),
         (("--format", "onnx", "--batch", "many"), "--batch is dynamic or a whole number"),
     ):
         done = run(*arguments, "-o", target)
