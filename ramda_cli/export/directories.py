@@ -1,6 +1,6 @@
 """Directories that timm and transformers load by themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,12 @@ from ramda_cli.models.loaded import ModelSource
 
 
 def write_directory(
-    module: Any, source: ModelSource, path: Path, *, details: Mapping[str, Any]
+    module: Any,
+    source: ModelSource,
+    path: Path,
+    *,
+    preprocessing: Mapping[str, Any],
+    labels: Sequence[str],
 ) -> None:
     """Write `config.json` and `model.safetensors` as the model's own library does.
 
@@ -23,7 +28,8 @@ def write_directory(
         module: an instance of the source's class, with sizes that its arguments give.
         source: a timm or transformers class.
         path: of a new directory.
-        details: of the file; a timm directory takes its preprocessing and labels.
+        preprocessing: what images must look like, by timm's names; for timm.
+        labels: class names, where they are known; for timm.
 
     Raises:
         OutputError: it cannot be written.
@@ -31,12 +37,11 @@ def write_directory(
     try:
         with quiet():
             if source.kind == "timm":
-                preprocessing = details.get("preprocessing") or {}
                 module.pretrained_cfg = {**module.pretrained_cfg, **preprocessing}
                 save_for_hf(
                     module,
                     str(path),
-                    model_config={"label_names": details.get("labels")},
+                    model_config={"label_names": list(labels)},
                     model_args=dict(source.arguments),
                     safe_serialization=True,
                 )

@@ -3,7 +3,8 @@
 from ramda_cli.pipeline.bench import bench
 from ramda_cli.pipeline.bench_optimizer import bench_optimizer
 from ramda_cli.pipeline.evaluate import evaluate
-from ramda_cli.pipeline.export import ExportSettings, export
+from ramda_cli.pipeline.export import export
+from ramda_cli.pipeline.formats import ExportSettings
 from ramda_cli.pipeline.inspect import inspect
 from ramda_cli.pipeline.prune import prune
 from ramda_cli.pipeline.remove import remove

@@ -139,17 +139,13 @@ def probe_of_batch(probed: Probed, batch: int) -> Probe:
     inputs = probed.probe.inputs()
     if batch == batch_size(inputs):
         return probed.probe
-    if batch > LARGEST_BATCH:
-        raise FileFormatError(
-            f"a batch of {batch:,} is too large to be checked",
-            hint=f"export it for a free batch, or for one of at most {LARGEST_BATCH}",
-        )
-    resized = with_batch(inputs, batch)
-    probe = running(probed.path, lambda example: make_probe(probed.model, example))(resized)
+    resized = with_batch(inputs, batch) if batch <= LARGEST_BATCH else None
+    make = running(probed.path, lambda example: make_probe(probed.model, example))
+    probe = None if resized is None else make(resized)
     if probe is None:
         raise FileFormatError(
-            f"{probed.path} gives no finite outputs on a batch of {batch}",
-            hint="export it for a free batch",
+            f"what {probed.path} computes on a batch of {batch:,} cannot be checked",
+            hint="export it for a free batch, or for a smaller one",
         )
     return probe
 

@@ -98,7 +98,7 @@ def test_what_computes_something_else_is_not_kept(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: ExportSettings
 ) -> None:
     writer = "export_onnx" if settings is ONNX else "export_torch"
-    module = sys.modules["ramda_cli.pipeline.export"]
+    module = sys.modules["ramda_cli.pipeline.formats"]
     real = getattr(module, writer)
     monkeypatch.setattr(module, writer, lambda model, *a, **k: real(Other(), *a, **k))
     kept = tmp_path / "m"
@@ -126,7 +126,10 @@ def test_a_timm_directory_is_loaded_by_timm_alone(file: Path, tmp_path: Path) ->
 
 def test_a_timm_directory_says_how_its_images_look(tmp_path: Path) -> None:
     case = resnet()
-    preprocessing = {"input_size": [3, 64, 64], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    preprocessing = {
+        "input_size": [3, 64, 64], "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6],
+        "interpolation": "bilinear", "crop_pct": 0.5,
+    }  # fmt: skip
     details = {"labels": list("abcdefg"), "preprocessing": preprocessing}
     save(case.smaller, case.plan, tmp_path / "m.safetensors", details=details)
     settings = ExportSettings(format="timm", layout="dense")
@@ -134,6 +137,23 @@ def test_a_timm_directory_says_how_its_images_look(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "dense" / "config.json").read_text())
     assert config["label_names"] == list("abcdefg")
     assert {key: config["pretrained_cfg"][key] for key in preprocessing} == preprocessing
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("plan", None, "its plan does not fit"),
+        ("plan", {"kept": []}, "its plan does not fit"),
+        ("details", {"preprocessing": {"mean": 3}}, "does not say what its images must look like"),
+    ],
+)
+def test_a_plan_and_details_are_not_believed(
+    file: Path, tmp_path: Path, key: str, value: Any, message: str
+) -> None:
+    changed = rewrite(file, document=lambda document: document.update({key: value}))
+    with pytest.raises(FileFormatError, match=message):
+        export(changed, tmp_path / "dense", ExportSettings(format="timm", layout="dense"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_smaller_tensors_that_timm_does_not_take_are_refused(file: Path, tmp_path: Path) -> None:
@@ -147,7 +167,7 @@ def test_smaller_tensors_that_timm_does_not_take_are_refused(file: Path, tmp_pat
 def test_a_directory_that_computes_something_else_is_not_kept(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["ramda_cli.pipeline.export"]
+    module = sys.modules["ramda_cli.pipeline.formats"]
     real = module.dense_module
 
     def other(*args: Any) -> nn.Module:

@@ -142,7 +142,7 @@ def test_a_batch_that_is_too_large_is_not_tried(
     model = load(copied / "model.safetensors")
     export_onnx(model, copied / "three.onnx", torch.randn(3, 3, 64, 64), fixed=True)
     monkeypatch.setattr("ramda_cli.pipeline.probing.LARGEST_BATCH", 2)
-    with pytest.raises(FileFormatError, match="a batch of 3 is too large to be checked"):
+    with pytest.raises(FileFormatError, match="on a batch of 3 cannot be checked"):
         verify(copied)
 
 
