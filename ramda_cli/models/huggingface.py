@@ -76,7 +76,7 @@ def load_huggingface(name: str, config: Mapping[str, Any], path: Path) -> nn.Mod
 def _model_class(name: str, config: Mapping[str, Any]) -> Any:
     import transformers
 
-    refused = sorted(_REFUSED.intersection(config))
+    refused = sorted(_refused_in(config))
     if refused:
         raise ModelError(
             f"the setting {refused[0]!r} of {name} is not allowed in a model description",
@@ -130,5 +130,20 @@ def describe_huggingface(model: nn.Module) -> tuple[str, dict[str, Any]] | None:
         return None
     settings: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
     settings["dtype"] = None  # that of the tensors
-    kept = {key: value for key, value in settings.items() if key not in _REFUSED}
-    return type(model).__name__, kept
+    return type(model).__name__, _without_refused(settings)
+
+
+def _refused_in(value: object) -> set[str]:
+    """Return the refused settings of a configuration and of those inside it."""
+    if isinstance(value, Mapping):
+        inside = (found for item in value.values() for found in _refused_in(item))
+        return {*_REFUSED.intersection(value), *inside}
+    if isinstance(value, list | tuple):
+        return {found for item in value for found in _refused_in(item)}
+    return set()
+
+
+def _without_refused(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_refused(item) for k, item in value.items() if k not in _REFUSED}
+    return [_without_refused(item) for item in value] if isinstance(value, list) else value

@@ -49,3 +49,9 @@ def test_settings_that_reach_outside_are_refused(key: str, value: object) -> Non
     source = ModelSource("huggingface", "BertModel", {key: value})
     with pytest.raises(ModelError, match=f"{key!r} of BertModel is not allowed"):
         build_module(source)
+
+
+def test_they_are_refused_in_a_configuration_inside_another() -> None:
+    arguments = {"text_config": {"layers": [{"_attn_implementation": "org/kernels"}]}}
+    with pytest.raises(ModelError, match=r"'_attn_implementation' of CLIPModel is not allowed"):
+        build_module(ModelSource("huggingface", "CLIPModel", arguments))
