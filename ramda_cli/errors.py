@@ -70,3 +70,8 @@ class Interrupted(RamdaError):  # noqa: N818  (an interruption is not an error i
     """The user stopped the run; what was saved is named in the message."""
 
     exit_code = 130
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says, its name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

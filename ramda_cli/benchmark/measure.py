@@ -21,7 +21,7 @@ from ramda_cli.benchmark.runtimes import (
 )
 from ramda_cli.benchmark.statistics import Ratio, Timing, paired_ratio, timing
 from ramda_cli.benchmark.turns import take_turns
-from ramda_cli.errors import BenchError, OutputError, StructureError
+from ramda_cli.errors import BenchError, OutputError, StructureError, first_line
 from ramda_cli.observer import Observer
 from ramda_cli.structure.export import ExampleInputs, split_inputs
 
@@ -131,9 +131,8 @@ def _naming(model: nn.Module, how: str, hint: str) -> Iterator[None]:
     try:
         yield
     except (OutputError, *_FAILURES) as error:
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BenchError(
-            f"{type(model).__name__} cannot be run {how}: {first_line}", hint=hint
+            f"{type(model).__name__} cannot be run {how}: {first_line(error)}", hint=hint
         ) from error
 
 

@@ -18,7 +18,7 @@ from ramda_cli.config.schema import DataConfig
 from ramda_cli.data.folder import folder
 from ramda_cli.data.images import ImageData
 from ramda_cli.data.tables import from_splits
-from ramda_cli.errors import DataError
+from ramda_cli.errors import DataError, first_line
 from ramda_cli.models.hub import NETWORK_ERRORS, TIMEOUT_SECONDS, offline_reason
 
 IMAGENET = "ILSVRC/imagenet-1k"
@@ -41,7 +41,7 @@ def hub_dataset(name: str, config: DataConfig) -> ImageData:
         raise _unreachable(name, offline_reason() or "no network") from error
     except (datasets.exceptions.DatasetGenerationError, RuntimeError, ValueError) as error:
         raise DataError(
-            f"cannot load the data set {name!r}: {(str(error).splitlines() or [''])[0]}",
+            f"cannot load the data set {name!r}: {first_line(error)}",
             hint="download the subset you need and pass its directory",
         ) from error
     return replace(from_splits(splits, config, name=name), hub_id=name)
@@ -81,7 +81,7 @@ def _require_access(name: str) -> None:
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise _unknown(name) from error
     except HfHubHTTPError as error:
-        raise _unreachable(name, str(error).splitlines()[0]) from error
+        raise _unreachable(name, first_line(error)) from error
     except NETWORK_ERRORS as error:
         raise _unreachable(name, str(error)) from error
 

@@ -17,7 +17,7 @@ from ramda_cli.data.columns import find_columns
 from ramda_cli.data.folder import unreadable
 from ramda_cli.data.images import ImageData, Labels
 from ramda_cli.data.splits import TRAIN_NAMES, VAL_NAMES, find_split
-from ramda_cli.errors import DataError
+from ramda_cli.errors import DataError, first_line
 
 _HUB_VAL_NAMES = ("validation", *VAL_NAMES)
 _HASHED_BYTES = 10**9
@@ -72,7 +72,7 @@ def parquet(path: Path, config: DataConfig) -> ImageData:
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
         cause = error.__cause__ or error
         raise DataError(
-            f"cannot read {path} as parquet: {(str(cause).splitlines() or [''])[0]}",
+            f"cannot read {path} as parquet: {first_line(cause)}",
             hint="check the file, and that HF_HOME is a directory that can be written",
         ) from error
     return from_splits(splits, config, name=str(path), fingerprint=_digest(files))

@@ -11,7 +11,7 @@ from timm.data import create_dataset
 
 from ramda_cli.config.schema import DataConfig
 from ramda_cli.data.images import ImageData, Labels
-from ramda_cli.errors import DataError
+from ramda_cli.errors import DataError, first_line
 
 NAMES = ("cifar10", "cifar100", "fashion_mnist", "kmnist", "mnist", "qmnist")
 
@@ -59,7 +59,7 @@ def _split(name: str, split: str, config: DataConfig) -> TorchvisionImages:
         dataset = create_dataset(name, root=str(config.data_dir), split=split, download=True)
     except (URLError, OSError, RuntimeError) as error:
         raise DataError(
-            f"cannot get {name} into {config.data_dir}: {(str(error).splitlines() or [''])[0]}",
+            f"cannot get {name} into {config.data_dir}: {first_line(error)}",
             hint="go online, or give the directory that holds it with --data-dir",
         ) from error
     return TorchvisionImages(dataset, np.asarray(dataset.targets, dtype=np.int64))

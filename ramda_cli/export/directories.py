@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from timm.models import save_for_hf
 from torch import nn
 
-from ramda_cli.errors import ModelError, OutputError
+from ramda_cli.errors import ModelError, OutputError, first_line
 from ramda_cli.export.silence import quiet
 from ramda_cli.models.loaded import ModelSource
 
@@ -68,9 +68,8 @@ def open_directory(source: ModelSource, path: Path) -> nn.Module:
 
             return getattr(transformers, source.name).from_pretrained(path).eval()
     except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
-        first_line = next(iter(str(error).strip().splitlines()), repr(error))
         raise ModelError(
-            f"{source.kind} does not load {path}: {first_line}",
+            f"{source.kind} does not load {path}: {first_line(error)}",
             hint="ramda_cli.load loads the file that it was made from",
         ) from error
 

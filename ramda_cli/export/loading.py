@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ramda_cli.errors import FileFormatError, ModelError
+from ramda_cli.errors import FileFormatError, ModelError, first_line
 from ramda_cli.export.program_json import program_from_json
 from ramda_cli.file_header import read_header
 from ramda_cli.models.building import build_module
@@ -147,7 +147,7 @@ def _build(path: Path, source: ModelSource) -> nn.Module:
         RuntimeError, TypeError, ValueError,
     ) as error:  # fmt: skip
         raise ModelError(
-            f"{source.name} cannot be built with the arguments in {path}: {error}",
+            f"{source.name} cannot be built with the arguments in {path}: {first_line(error)}",
             hint="install the library versions that the file's report names",
         ) from error
 

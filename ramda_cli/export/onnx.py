@@ -8,7 +8,7 @@ import torch
 from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
-from ramda_cli.errors import OutputError
+from ramda_cli.errors import OutputError, first_line
 from ramda_cli.export.calling import in_float32, in_order
 from ramda_cli.export.silence import quiet
 from ramda_cli.structure.export import ExampleInputs, export_graph
@@ -63,9 +63,8 @@ def export_onnx(
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         for written in (path, path.with_name(f"{path.name}.data")):
             written.unlink(missing_ok=True)
-        first_line = next(iter(str(error).strip().splitlines()), repr(error))
         raise OutputError(
-            f"cannot write {path}: {first_line}", hint="skip it with --no-onnx"
+            f"cannot write {path}: {first_line(error)}", hint="skip it with --no-onnx"
         ) from error
     finally:
         model.to(device)

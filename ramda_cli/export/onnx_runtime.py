@@ -10,7 +10,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ramda_cli.errors import OutputError
+from ramda_cli.errors import OutputError, first_line
 from ramda_cli.export.calling import in_float32
 from ramda_cli.structure.export import ExampleInputs
 
@@ -84,7 +84,7 @@ def open_onnx(path: Path, *, threads: int | None = None) -> OnnxModel:
 
 
 def _failed(what: str, path: Path, error: Exception) -> OutputError:
-    first_line = next(iter(str(error).strip().splitlines()), repr(error))
     return OutputError(
-        f"cannot {what} {path}: {first_line}", hint="write it again, or skip it with --no-onnx"
+        f"cannot {what} {path}: {first_line(error)}",
+        hint="write it again, or skip it with --no-onnx",
     )

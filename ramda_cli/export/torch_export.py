@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ramda_cli.errors import OutputError
+from ramda_cli.errors import OutputError, first_line
 from ramda_cli.export.calling import in_float32, in_order
 from ramda_cli.export.silence import quiet
 from ramda_cli.structure.export import (
@@ -74,5 +74,4 @@ class TorchExported:
 
 
 def _failed(what: str, path: Path, error: Exception) -> OutputError:
-    first_line = next(iter(str(error).strip().splitlines()), repr(error))
-    return OutputError(f"cannot {what} {path}: {first_line}", hint="choose another --format")
+    return OutputError(f"cannot {what} {path}: {first_line(error)}", hint="choose another --format")

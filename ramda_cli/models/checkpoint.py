@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ramda_cli.config.schema import ModelConfig
-from ramda_cli.errors import ModelError
+from ramda_cli.errors import ModelError, first_line
 from ramda_cli.models.huggingface import describe_huggingface, load_huggingface
 from ramda_cli.models.loaded import LoadedModel, ModelSource, Preprocessing
 from ramda_cli.models.loading import load_model
@@ -112,7 +112,7 @@ def _huggingface(
             module = load_huggingface(names[0], settings, file)
     except (ArithmeticError, AttributeError, ImportError, LookupError, RuntimeError, TypeError,
             ValueError) as error:  # fmt: skip
-        problem = (str(error).splitlines() or [type(error).__name__])[0]
+        problem = first_line(error)
         raise ModelError(
             f"{names[0]} cannot be built from {file.with_name('config.json')}: {problem}",
             hint="install the transformers version that wrote it",

@@ -26,7 +26,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from ramda_cli.config.schema import ModelConfig
-from ramda_cli.errors import ModelError
+from ramda_cli.errors import ModelError, first_line
 from ramda_cli.models.loaded import LoadedModel, ModelSource, Preprocessing
 from ramda_cli.models.randomness import example_images, seeded
 from ramda_cli.models.weights import load_weights_
@@ -185,5 +185,4 @@ def _no_factory(path: Path, name: str, module: ModuleType) -> ModelError:
 
 
 def _summary(error: Exception) -> str:
-    first_line = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first_line}"
+    return f"{type(error).__name__}: {first_line(error)}"

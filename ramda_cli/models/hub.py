@@ -20,6 +20,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from ramda_cli.errors import first_line
+
 TIMEOUT_SECONDS = 5.0
 
 # Releases of huggingface_hub differ in their HTTP client; its error class is a base of theirs.
@@ -55,11 +57,7 @@ def fetch(repository: str, filename: str, *, revision: str | None = None) -> Pat
         return Path(hf_hub_download(repository, filename, revision=revision))
     except _ANSWERS as error:
         if isinstance(error, LocalEntryNotFoundError):  # its class also means "not downloaded"
-            raise HubUnreachableError(_first_line(error)) from error
+            raise HubUnreachableError(first_line(error)) from error
         raise
     except NETWORK_ERRORS as error:
-        raise HubUnreachableError(_first_line(error)) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise HubUnreachableError(first_line(error)) from error

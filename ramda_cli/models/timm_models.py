@@ -11,7 +11,7 @@ from timm.data import resolve_model_data_config
 from torch import nn
 
 from ramda_cli.config.schema import ModelConfig
-from ramda_cli.errors import ModelError
+from ramda_cli.errors import ModelError, first_line
 from ramda_cli.models.building import build_timm
 from ramda_cli.models.loaded import LoadedModel, ModelSource, Preprocessing
 from ramda_cli.models.randomness import example_images, seeded
@@ -85,7 +85,7 @@ def _create(
             **arguments,
         )
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        problem = (str(error).splitlines() or [type(error).__name__])[0]
+        problem = first_line(error)
         size = f" for {image_size} x {image_size} images" if image_size is not None else ""
         origin = f" with the weights of {weights.origin}" if weights is not None else ""
         raise ModelError(

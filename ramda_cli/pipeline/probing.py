@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ramda_cli.errors import FileFormatError
+from ramda_cli.errors import FileFormatError, first_line
 from ramda_cli.export import OnnxModel, Probe, TorchExported, in_order, load, make_probe, read_probe
 from ramda_cli.file_header import read_header
 from ramda_cli.structure.export import ExampleInputs, with_batch
@@ -163,9 +163,8 @@ def running(
             ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError,
             RuntimeError, TypeError, ValueError,
         ) as error:  # fmt: skip
-            first_line = next(iter(str(error).strip().splitlines()), repr(error))
             raise FileFormatError(
-                f"{path} does not run on its probe: {first_line}",
+                f"{path} does not run on its probe: {first_line(error)}",
                 hint="copy it again, or write it again with `ramda prune`",
             ) from error
 

@@ -15,7 +15,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but
     validate_repo_id,
 )
 
-from ramda_cli.errors import ConfigError, OutputError
+from ramda_cli.errors import ConfigError, OutputError, first_line
 from ramda_cli.models.hub import NETWORK_ERRORS, offline_reason
 
 PUBLISHED: Final = (
@@ -121,7 +121,7 @@ def _by_hand(repository: str, directory: Path, *, public: bool) -> str:
 
 def _reason(error: BaseException) -> str:
     """Return the first line of an error, without the token should a library quote it."""
-    line = (str(error).splitlines() or [type(error).__name__])[0]
+    line = first_line(error)
     token = get_token()
     return line.replace(token, "***") if token else line
 

@@ -19,6 +19,7 @@ from ramda_cli.models.loaded import ModelSource
 from ramda_cli.pipeline.files import WrittenFiles
 from ramda_cli.pipeline.inspect import fixed_entries
 from ramda_cli.pipeline.layers import layer_entries
+from ramda_cli.pipeline.targets import reached, reached_latency
 from ramda_cli.report.document import (
     Accuracy,
     Asked,
@@ -39,7 +40,7 @@ from ramda_cli.report.document import (
 from ramda_cli.report.document import Size as SizeEntry
 from ramda_cli.structure import Structure, Support
 from ramda_cli.structure.cost import CostModel
-from ramda_cli.training import Budget, Limit, Trained
+from ramda_cli.training import Budget, Trained
 from ramda_cli.verification import Proof
 
 _LAYOUTS = {
@@ -160,17 +161,11 @@ def _reached(outcome: Outcome) -> tuple[Reached, ...]:
     if budget is None:
         count, dense = cost.macs(kept), cost.macs(cost.channels)
         return (Reached(metric="macs", share=count / dense, count=count, met=True),)
-    return tuple(_of_limit(limit, cost.measure(limit.metric, kept)) for limit in budget.limits)
-
-
-def _of_limit(limit: Limit, count: int) -> Reached:
-    return Reached(
-        metric=limit.metric,
-        share=count / limit.dense,
-        count=count,
-        requested_count=limit.count,
-        relative_deviation=(count - limit.count) / limit.count,
-        met=count <= limit.count,
+    return tuple(
+        reached_latency(outcome.latency, outcome.asked.amounts[limit.metric])
+        if limit.metric == "latency" and outcome.latency is not None
+        else reached(limit, cost.measure(limit.metric, kept))
+        for limit in budget.limits
     )
 
 

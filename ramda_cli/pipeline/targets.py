@@ -10,11 +10,14 @@ from ramda_cli.errors import ConfigError, StructureError, TargetError
 from ramda_cli.latency import measure_table
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.observer import Observer
-from ramda_cli.report.document import Asked
+from ramda_cli.report.document import Asked, Latency, Reached
 from ramda_cli.structure import Structure, Support
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.structure.widths import Widths, plan_widths
-from ramda_cli.training import Budget, plan_budget
+from ramda_cli.training import Budget, Limit, plan_budget
+
+_CLOSE = 0.1
+"""How far above the asked one a measured latency still meets it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +116,39 @@ def require_reached(planned: Planned, support: Support) -> None:
                 f"{left:,} {limit.metric} are left, {limit.count:,} were asked",
                 hint="train longer with --epochs, or ask for less",
             )
+
+
+def reached(limit: Limit, count: int) -> Reached:
+    """Return the report's entry for a target that is counted."""
+    return Reached(
+        metric=limit.metric,
+        share=count / limit.dense,
+        count=count,
+        requested_count=limit.count,
+        relative_deviation=(count - limit.count) / limit.count,
+        met=count <= limit.count,
+    )
+
+
+def reached_latency(latency: Latency, amount: float) -> Reached:
+    """Return the entry for a latency, which is what was measured at the end, at batch 1.
+
+    Clocks repeat no better than within some per cent: it is met up to 10 % above.
+    """
+    entry = next(each for each in latency.measurements if each.batch_size == 1)
+    if entry.dense is None or entry.speedup is None:
+        raise ValueError("the dense model was not measured")
+    pruned, dense = 1e6 * entry.pruned.median_ms, 1e6 * entry.dense.median_ms
+    share = 1 / entry.speedup.median
+    deviation = share / amount - 1 if amount <= 1 else pruned / (1e6 * amount) - 1
+    return Reached(
+        metric="latency",
+        share=share,
+        count=round(pruned),
+        requested_count=round(amount * (dense if amount <= 1 else 1e6)),
+        relative_deviation=deviation,
+        met=deviation <= _CLOSE,
+    )
 
 
 def _add_latency(

@@ -77,7 +77,7 @@ class Reached:
         count: the same as a count; of `size_mb` in bytes, of `latency` in nanoseconds.
         requested_count: what was asked for as a count.
         relative_deviation: (count - requested_count) / requested_count.
-        met: whether the request was met.
+        met: whether the request was met; a latency, which is measured, up to 10 % above it.
     """
 
     metric: str

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from ramda_cli.errors import StructureError
+from ramda_cli.errors import StructureError, first_line
 
 ExampleInputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
@@ -125,9 +125,8 @@ def _export_fixed(
     try:
         return _export(module, args, kwargs, None)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise StructureError(
-            f"{type(module).__name__} cannot be exported by torch.export: {first_line}",
+            f"{type(module).__name__} cannot be exported by torch.export: {first_line(error)}",
             hint="replace data-dependent control flow in its forward; "
             "RAMDA_DEBUG=1 shows where the export stops",
         ) from error

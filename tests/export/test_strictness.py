@@ -276,3 +276,10 @@ def test_a_dense_model_is_built_only_of_a_size_that_fits_its_file(graph: Path) -
     huge = {**known, "arguments": {"num_classes": 10**9}}
     with pytest.raises(FileFormatError, match=r"its dense model has 51.,...,...,... elements"):
         build_dense(rewrite(graph, document=setting("source", to=huge)))
+
+
+def test_a_constructor_that_says_much_is_quoted_by_its_first_line(native: Path) -> None:
+    # Torch's own error goes on for twenty lines of frames.
+    path = rewrite(native, document=setting("source", "arguments", to={"num_classes": 2**70}))
+    error = refused(path, "cannot be built with the arguments in", ModelError)
+    assert "\n" not in str(error)
