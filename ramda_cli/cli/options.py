@@ -200,6 +200,16 @@ Milestones = Annotated[
         help="Epochs at which lr shrinks tenfold and the averages restart: 30,60.",
     ),
 ]
+Distill = Annotated[
+    float | None,
+    _setting(
+        TrainingConfig,
+        "distill",
+        "--distill",
+        panel="Training",
+        help="Weight of the dense model's outputs in the loss, such as 0.9.",
+    ),
+]
 PrecisionFlag = Annotated[
     Precision | None,
     _setting(

@@ -116,6 +116,9 @@ class TrainingConfig(_Section):
         milestones: epochs at which lr and eps shrink tenfold and the averages restart.
         freeze: share of the run after which a target's zero set no longer changes.
         label_smoothing: of the cross-entropy loss.
+        distill: weight of the divergence from the dense model's outputs; the cross-entropy has
+            the rest. 0 trains on the labels alone.
+        temperature: at which the outputs are compared.
         clip_norm: largest global gradient norm; none when not given.
         precision: `bf16` computes the network in bfloat16 with fp32 weights and state.
         device: `auto` takes CUDA where there is one.
@@ -130,6 +133,8 @@ class TrainingConfig(_Section):
     milestones: Epochs = ()
     freeze: Share = 0.15
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    distill: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    temperature: Annotated[float, Field(gt=0.0)] = 4.0
     clip_norm: Annotated[float, Field(gt=0.0)] | None = None
     precision: Precision = "fp32"
     device: Device = "auto"

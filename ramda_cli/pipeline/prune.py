@@ -7,7 +7,7 @@ from ramda_cli.config.loading import dump_config
 from ramda_cli.config.schema import RunConfig
 from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
-from ramda_cli.errors import BenchError
+from ramda_cli.errors import BenchError, ConfigError
 from ramda_cli.export import load
 from ramda_cli.models.heads import adapt_head
 from ramda_cli.models.loaded import LoadedModel
@@ -121,7 +121,13 @@ def _load(config: RunConfig) -> tuple[LoadedModel, DataBundle, bool]:
     loaded = load_model(config.model, image_size=config.data.image_size, seed=seed)
     data = build_data(config.data, loaded.preprocessing, seed=seed)
     fitted = adapt_head(loaded, len(data.class_names), seed=seed)
-    return fitted, data, fitted is not loaded
+    new_head = fitted is not loaded
+    if new_head and config.training.distill > 0:
+        raise ConfigError(
+            "the head is new, so the dense model has nothing to teach",
+            hint="train it on this data first, or leave out --distill",
+        )
+    return fitted, data, new_head
 
 
 def _device(device: torch.device) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.data.bundle import DataBundle
@@ -19,6 +18,7 @@ from ramda_cli.optimizers import RAMDA, Penalty
 from ramda_cli.training.batch_norm import recompute_batch_norm_
 from ramda_cli.training.budget import Budget, Mask
 from ramda_cli.training.evaluation import accuracy
+from ramda_cli.training.objective import Objective
 from ramda_cli.training.rules import RAMP_END, WARM_UP_END, BudgetRule
 
 _REPORT_EVERY = 10
@@ -137,6 +137,7 @@ class _Training:
                 freeze_step=self._freeze_step,
             )
         )
+        self._objective = Objective(model, config)
         self._frozen_zero: Mask | None = None
         self._stage_step = 0
         self._optimizer = RAMDA(
@@ -199,10 +200,7 @@ class _Training:
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         self._optimizer.zero_grad()
         with self._autocast():
-            logits = self._model(images)
-            loss = F.cross_entropy(
-                logits.float(), labels, label_smoothing=self._config.label_smoothing
-            )
+            loss = self._objective(self._model, images, labels)
         loss.backward()
         if self._config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_norm)

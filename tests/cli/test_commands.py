@@ -27,7 +27,8 @@ prune m --weights w.safetensors --no-pretrained --data d --data-dir dd --train-s
 --target params=10M --target size-mb=9.5 --penalize paper --keep layer1* --keep fc --residual
 --floor 0.2 --epochs 9
 --round-to 8 --layout uniform --lr 0.5
---momentum 0.3 --precision bf16 --device cuda:1 --seed 4 --milestones 3,6 -o o --overwrite
+--momentum 0.3 --distill 0.9 --precision bf16 --device cuda:1 --seed 4 --milestones 3,6 -o o
+--overwrite
 --no-onnx --no-bench --push-to-hub org/name --public --set training.eps=1e-7
 """
 FROM_FLAGS = {
@@ -56,6 +57,7 @@ FROM_FLAGS = {
         "epochs": 9,
         "lr": 0.5,
         "momentum": 0.3,
+        "distill": 0.9,
         "eps": 1e-7,
         "milestones": [3, 6],
         "precision": "bf16",
