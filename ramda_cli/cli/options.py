@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from ramda_cli.config.schema import (
     DataConfig,
     Layout,
+    Method,
     Penalize,
     Precision,
     StructureConfig,
@@ -174,6 +175,16 @@ Weight = Annotated[
     _option("--weight", panel="What goes", help="Regularization weight, in place of a target."),
 ]
 
+MethodFlag = Annotated[
+    Method | None,
+    _setting(
+        TrainingConfig,
+        "method",
+        "--method",
+        panel="Training",
+        help="ramda, or to compare with taylor (gradual) or magnitude (one-shot L2) under AdamW.",
+    ),
+]
 Epochs = Annotated[
     int | None,
     _setting(TrainingConfig, "epochs", "--epochs", panel="Training", help="Passes over the data."),

@@ -21,6 +21,7 @@ Device = Annotated[
 Repository = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$", description="ORG/NAME")]
 Penalize = Literal["consumers", "paper"]
 Precision = Literal["fp32", "bf16"]
+Method = Literal["ramda", "taylor", "magnitude"]
 Layout = Literal["per-layer", "uniform"]
 Count = Annotated[float, Field(gt=0.0, description="a share in (0, 1] or a whole count above 1")]
 Megabytes = Annotated[
@@ -107,6 +108,8 @@ class TrainingConfig(_Section):
     """How the model is fine-tuned.
 
     Attributes:
+        method: `ramda`; or, to compare with, `taylor` (gradual) or `magnitude` (one-shot L2), both
+            under AdamW, to the same target and with the same proof.
         epochs: passes over the training data.
         lr: RAMDA's step size, decayed linearly to zero with a target; with a weight it follows
             `milestones` (the paper uses 1e-2 there).
@@ -125,6 +128,7 @@ class TrainingConfig(_Section):
         seed: of weights, data order and augmentation.
     """
 
+    method: Method = "ramda"
     epochs: Annotated[int, Field(ge=1)] = 10
     lr: Annotated[float, Field(gt=0.0)] = 3e-3
     momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
@@ -254,6 +258,11 @@ class RunConfig(_Section):
             raise ConfigError(
                 "target and training.weight exclude each other",
                 hint="give --target to ask for a size, or --weight to set the regularization",
+            )
+        if self.training.method != "ramda" and self.training.weight is not None:
+            raise ConfigError(
+                f"training.method {self.training.method} has no regularization weight",
+                hint="give --target in place of --weight, or leave out --method",
             )
         if self.target is None and self.training.weight is None:
             raise ConfigError(

@@ -16,6 +16,7 @@ from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.structure import Structure, identify
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.training import Budget, Epoch, Trained, train
+from ramda_cli.training.methods import LABELS
 
 
 def fit(
@@ -50,7 +51,7 @@ def fit(
         kept = cost.kept(identify(model, structure).removable)
         return cost.macs(kept) / max(1, cost.macs(cost.channels))
 
-    observer.stage("train", f"RAMDA on {device}")
+    observer.stage("train", f"{LABELS[config.method]} on {device}")
     try:
         return train(
             model, penalized, data, config,

@@ -235,7 +235,7 @@ def _training(trained: Trained | None) -> TrainingEntry | None:
     if trained is None:
         return None
     return TrainingEntry(
-        method="RAMDA",
+        method=trained.method,
         epochs=trained.history[-1].epoch,
         steps=trained.steps,
         seconds=trained.seconds,

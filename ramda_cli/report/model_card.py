@@ -178,7 +178,7 @@ def _origin(report: Report) -> str:
             + ("" if report.data is None else f" (fingerprint {escaped(report.data.fingerprint)})"),
             f"- asked: {escaped(asked)}; reached: {escaped(reached)}",
             f"- training: {escaped(training_text(report))}"
-            + ("" if report.training is None else f"; RAMDA is of {_PAPER}"),
+            + (f" ({_PAPER})" if report.training and report.training.method == "RAMDA" else ""),
             f"- versions: {escaped(versions)}, {escaped(again.date)}",
             "",
             "`config.yaml` holds every setting, and `report.html` the curves, each layer's width"

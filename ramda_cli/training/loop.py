@@ -14,12 +14,12 @@ from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import TrainingError
 from ramda_cli.observer import Observer
-from ramda_cli.optimizers import RAMDA, Penalty
+from ramda_cli.optimizers import Penalty
 from ramda_cli.training.batch_norm import recompute_batch_norm_
 from ramda_cli.training.budget import Budget, Mask
 from ramda_cli.training.evaluation import accuracy
+from ramda_cli.training.methods import build_method
 from ramda_cli.training.objective import Objective
-from ramda_cli.training.rules import RAMP_END, WARM_UP_END, BudgetRule
 
 _REPORT_EVERY = 10
 """Steps between readings of the loss, which make the device wait for the host."""
@@ -54,6 +54,7 @@ class Trained:
     """A finished training run.
 
     Attributes:
+        method: what trained it, for the report.
         history: one entry per epoch.
         steps: optimizer steps.
         seconds: wall clock.
@@ -61,6 +62,7 @@ class Trained:
             without a target.
     """
 
+    method: str
     history: tuple[Epoch, ...]
     steps: int
     seconds: float
@@ -124,31 +126,11 @@ class _Training:
         self._observer = observer
         self._epoch_steps = len(data.train)
         self._steps = config.epochs * self._epoch_steps
-        self._freeze_step = max(1, round(config.freeze * self._steps))
-        # The zero set must be down to the budget when it is frozen.
-        ramp_steps = min(self._freeze_step, max(1, round(RAMP_END * self._steps)))
-        self._rule = (
-            None
-            if budget is None
-            else BudgetRule(
-                budget,
-                warm_up_steps=round(WARM_UP_END * self._steps),
-                ramp_steps=ramp_steps,
-                freeze_step=self._freeze_step,
-            )
-        )
+        self._method = build_method(model, penalties, config, budget=budget, steps=self._steps)
+        self._rule, self._optimizer = self._method.rule, self._method.optimizer
         self._objective = Objective(model, config)
         self._frozen_zero: Mask | None = None
         self._stage_step = 0
-        self._optimizer = RAMDA(
-            # Frozen parameters too: without a gradient their channels are left alone.
-            model.named_parameters(),
-            penalties,
-            lr=config.lr,
-            momentum=config.momentum,
-            eps=config.eps,
-            thresholds=self._rule,
-        )
 
     def run(self, macs_share: Callable[[], float], after_epoch: Callable[[Epoch], None]) -> Trained:
         started = time.monotonic()
@@ -179,7 +161,7 @@ class _Training:
             after_epoch(measured)
         self._observer.train_end()
         seconds = time.monotonic() - started
-        return Trained(tuple(history), step, seconds, self._stability())
+        return Trained(self._method.label, tuple(history), step, seconds, self._stability())
 
     def _run_epoch(
         self, epoch: int, step: int, macs_share: Callable[[], float]
@@ -191,7 +173,7 @@ class _Training:
             loss = self._step(images.to(self._device), labels.to(self._device))
             total += loss
             step += 1
-            if self._rule is not None and step == self._freeze_step:
+            if self._rule is not None and step == self._method.freeze_step:
                 self._freeze()
             if step % _REPORT_EVERY == 0 or step % self._epoch_steps == 0:
                 self._report(step, epoch, float(loss), macs_share)
@@ -215,12 +197,12 @@ class _Training:
     def _schedule(self, step: int, epoch: int) -> None:
         (param_group,) = self._optimizer.param_groups
         if self._rule is not None:
-            param_group["lr"] = self._config.lr * (1 - step / self._steps)
+            param_group["lr"] = self._method.lr(self._config.lr, step, self._steps)
             return
         milestones = self._config.milestones
         passed = sum(epoch > milestone for milestone in milestones)
         if step % self._epoch_steps == 0 and epoch - 1 in milestones:
-            self._optimizer.restart()
+            self._method.restart()
             self._stage_step = 0
         param_group["lr"] = self._config.lr * 0.1**passed
         param_group["eps"] = self._config.eps * 0.1**passed
@@ -236,7 +218,7 @@ class _Training:
             return
         self._frozen_zero = self._rule.zero.copy()
         self._optimizer.snap_()
-        self._optimizer.restart()
+        self._method.restart()
 
     def _finish(self) -> None:
         self._optimizer.snap_()

@@ -1,6 +1,6 @@
 """The threshold rule that reaches a budget: a ranking, a ramp, hysteresis, an early freeze."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,52 @@ RAMP_END = 0.3
 
 HYSTERESIS = 1.0
 """A zero channel revives only where its score exceeds the threshold by this much more."""
+
+
+class ZeroSetRule(Protocol):
+    """A rule whose zero set comes down to a budget and then stays."""
+
+    @property
+    def zero(self) -> Mask:
+        """The zero set of the last step; reads it back from the device."""
+        ...
+
+    @property
+    def macs_share(self) -> float:
+        """MACs without the zero set, as a share of dense; reads the set back from the device."""
+        ...
+
+    def __call__(self, test: ZeroTest) -> Threshold:
+        """Return the zero set and the shrinkage of the other channels."""
+        ...
+
+
+class ConstantRule:
+    """Zeroes the same channels in every step, and shrinks none.
+
+    Args:
+        budget: that the zero set comes down to.
+        zero: which channels.
+    """
+
+    def __init__(self, budget: Budget, zero: Mask) -> None:
+        self._budget = budget
+        self._zero = torch.from_numpy(zero)
+
+    @property
+    def zero(self) -> Mask:
+        """The zero set."""
+        return self._zero.cpu().numpy()
+
+    @property
+    def macs_share(self) -> float:
+        """MACs without the zero set, as a share of dense."""
+        return self._budget.macs_share(self.zero)
+
+    def __call__(self, test: ZeroTest) -> Threshold:
+        """Return the zero set; channels that do not move in this step stay as they are."""
+        self._zero = self._zero.to(test.crit.device)
+        return Threshold(self._zero & torch.isfinite(test.crit), torch.zeros_like(test.crit))
 
 
 class BudgetRule:

@@ -25,7 +25,7 @@ EVERY_FLAG = """
 prune m --weights w.safetensors --no-pretrained --data d --data-dir dd --train-split a
 --val-split b --input-key x --target-key y --batch-size 8 --workers 0 --image-size 32 --limit 100
 --target params=10M --target size-mb=9.5 --penalize paper --keep layer1* --keep fc --residual
---floor 0.2 --epochs 9
+--floor 0.2 --method taylor --epochs 9
 --round-to 8 --layout uniform --lr 0.5
 --momentum 0.3 --distill 0.9 --precision bf16 --device cuda:1 --seed 4 --milestones 3,6 -o o
 --overwrite
@@ -54,6 +54,7 @@ FROM_FLAGS = {
         "layout": "uniform",
     },
     "training": {
+        "method": "taylor",
         "epochs": 9,
         "lr": 0.5,
         "momentum": 0.3,

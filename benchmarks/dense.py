@@ -1,0 +1,86 @@
+"""Fine-tune the dense model of a config as long as `ramda prune` would, for comparison.
+
+    python benchmarks/dense.py configs/cifar10/resnet20.yaml --lr 3e-3
+
+AdamW with cosine decay for the epochs, data, augmentation, batch size and precision of the config.
+Prints one JSON document. Pruned baselines are in the package: `ramda prune --method`.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ramda_cli.config.loading import load_config
+from ramda_cli.config.schema import RunConfig
+from ramda_cli.data.build import build_data
+from ramda_cli.data.bundle import Batches
+from ramda_cli.models.heads import adapt_head
+from ramda_cli.models.loading import load_model
+from ramda_cli.pipeline.devices import choose_device
+from ramda_cli.training import accuracy
+from ramda_cli.training.batch_norm import recompute_batch_norm_
+
+
+def main() -> None:
+    """Fine-tune and print what came out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--weight-decay", type=float, default=1e-2)
+    parser.add_argument("--set", action="append", default=[], dest="sets")
+    options = parser.parse_args()
+    config = load_config(options.config, {}, options.sets)
+    device = choose_device(config.training.device)
+    seed = config.training.seed
+    torch.manual_seed(seed)
+    loaded = load_model(config.model, image_size=config.data.image_size, seed=seed)
+    data = build_data(config.data, loaded.preprocessing, seed=seed)
+    loaded = adapt_head(loaded, len(data.class_names), seed=seed)
+    model = loaded.module.to(device, memory_format=torch.channels_last)
+
+    started = time.monotonic()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=options.lr, weight_decay=options.weight_decay
+    )
+    _fine_tune(model, data.train, config, optimizer)
+    recompute_batch_norm_(model, data.train, device=device)
+    seconds = time.monotonic() - started
+    result = {
+        "lr": options.lr,
+        "weight_decay": options.weight_decay,
+        "epochs": config.training.epochs,
+        "seed": seed,
+        "accuracy": accuracy(model, data.val, device=device),
+        "seconds": round(seconds, 1),
+    }
+    print(json.dumps(result))
+
+
+def _fine_tune(
+    model: nn.Module, batches: Batches, config: RunConfig, optimizer: torch.optim.Optimizer
+) -> None:
+    steps = config.training.epochs * len(batches)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    device = next(model.parameters()).device
+    bf16 = config.training.precision == "bf16"
+    for _ in range(config.training.epochs):
+        model.train()
+        for images, labels in batches:
+            optimizer.zero_grad()
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                logits = model(images.to(device))
+            loss = F.cross_entropy(
+                logits.float(), labels.to(device), label_smoothing=config.training.label_smoothing
+            )
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+
+if __name__ == "__main__":
+    main()
