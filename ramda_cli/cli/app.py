@@ -16,6 +16,7 @@ from ramda_cli.cli.options import CONTEXT
 from ramda_cli.cli.prune import prune
 from ramda_cli.cli.remove import remove
 from ramda_cli.cli.report import report
+from ramda_cli.cli.sweep import sweep
 from ramda_cli.cli.verify import verify
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("prune")(prune)
+app.command("sweep")(sweep)
 app.command("inspect")(inspect)
 app.command("report")(report)
 app.command("eval")(evaluate)

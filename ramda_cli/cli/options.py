@@ -49,6 +49,15 @@ PrunedFile = Annotated[
     typer.Argument(metavar="FILE", help="A model.safetensors that ramda wrote, or its directory."),
 ]
 
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="YAML settings; flags override them."),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting: training.eps=1e-7; repeatable."),
+]
+
 Weights = Annotated[
     Path | None,
     _option("--weights", panel="Model", help="A safetensors state dict to start from."),

@@ -1,6 +1,5 @@
 """`ramda prune`: the whole run."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,16 +13,8 @@ from ramda_cli.errors import ConfigError
 
 def prune(
     model: options.OptionalModel = None,
-    config_file: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", help="YAML settings; flags override them."),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Any setting: training.eps=1e-7; repeatable."
-        ),
-    ] = None,
+    config_file: options.ConfigFile = None,
+    sets: options.Sets = None,
     weights: options.Weights = None,
     pretrained: options.Pretrained = None,
     data: options.Data = None,

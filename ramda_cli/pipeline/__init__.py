@@ -8,10 +8,12 @@ from ramda_cli.pipeline.formats import ExportSettings
 from ramda_cli.pipeline.inspect import inspect
 from ramda_cli.pipeline.prune import prune
 from ramda_cli.pipeline.remove import remove
+from ramda_cli.pipeline.sweep import SweepSettings, sweep
 from ramda_cli.pipeline.verify import verify
 
 __all__ = [
     "ExportSettings",
+    "SweepSettings",
     "bench",
     "bench_optimizer",
     "evaluate",
@@ -19,5 +21,6 @@ __all__ = [
     "inspect",
     "prune",
     "remove",
+    "sweep",
     "verify",
 ]

@@ -1,7 +1,9 @@
 """The curves of a training run, as SVG that takes its colours from the page around it."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 from ramda_cli.report.document import EpochEntry
@@ -13,8 +15,9 @@ _COLORS: Final = {
     "#030303": "var(--rule)",
     "#040404": "var(--accent)",
     "#050505": "var(--second)",
+    "#060606": "var(--third)",
 }
-_INK, _QUIET, _RULE, _ACCENT, _SECOND = _COLORS
+_INK, _QUIET, _RULE, _ACCENT, _SECOND, _THIRD = _COLORS
 
 _MOST_MARKERS: Final = 40
 
@@ -45,12 +48,62 @@ def draw_curves(history: Sequence[EpochEntry], metric: str) -> list[str]:
     return drawn
 
 
+@dataclass(frozen=True)
+class Series:
+    """Points of one kind, as pairs of shares."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+
+
+def draw_scatter(
+    series: Sequence[Series], line: Sequence[tuple[float, float]], *, x: str, y: str
+) -> str:
+    """Return an SVG element with points of up to three kinds and a line through some of them."""
+    from matplotlib.ticker import PercentFormatter
+
+    with _figure(y, (6.4, 3.6)) as (figure, axes):
+        if line:
+            axes.plot(*zip(*line, strict=True), color=_QUIET, linewidth=1, label="Pareto front")
+        for each, color in zip(series, (_ACCENT, _SECOND, _THIRD), strict=False):
+            axes.scatter(*zip(*each.points, strict=True), color=color, s=26, label=each.name)
+        _style(axes, y)
+        axes.set_xlabel(x, color=_QUIET)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.legend(frameon=False, labelcolor=_INK)
+        return _written(figure)
+
+
 def _points(history: Sequence[EpochEntry], value: _Value, *, log: bool) -> list[tuple[int, float]]:
     found = [(entry.epoch, value(entry)) for entry in history]
     return [(epoch, y) for epoch, y in found if y is not None and (y > 0 or not log)]
 
 
 def _draw(title: str, curves: Sequence[tuple[str, list[tuple[int, float]]]], *, log: bool) -> str:
+    from matplotlib.ticker import MaxNLocator
+
+    with _figure(title, (4.8, 2.6)) as (figure, axes):
+        for (name, points), color in zip(curves, (_ACCENT, _SECOND), strict=False):
+            if points:
+                marker = "." if len(points) <= _MOST_MARKERS else ""
+                axes.plot(*zip(*points, strict=True), color=color, label=name, marker=marker)
+        _style(axes, title)
+        axes.set_xlabel("epoch", color=_QUIET)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if log:
+            axes.set_yscale("log")
+            # The usual labels are formulas, and formulas are off.
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
+            axes.yaxis.set_minor_formatter("")
+        if len(curves) > 1:
+            axes.legend(frameon=False, labelcolor=_INK)
+        return _written(figure)
+
+
+@contextmanager
+def _figure(salt: str, inches: tuple[float, float]) -> Iterator[tuple[Any, Any]]:
+    """Yield a figure and its axes."""
     # Slow to import, and only needed here.
     import matplotlib
     from matplotlib.figure import Figure
@@ -60,44 +113,31 @@ def _draw(title: str, curves: Sequence[tuple[str, list[tuple[int, float]]]], *, 
     with matplotlib.rc_context(
         {
             "svg.fonttype": "none",
-            "svg.hashsalt": title,
+            "svg.hashsalt": salt,
             "text.parse_math": False,
             "font.family": "sans-serif",
             "font.size": 9,
         }
     ):
-        figure = Figure(figsize=(4.8, 2.6), layout="constrained")
+        figure = Figure(figsize=inches, layout="constrained")
         figure.patch.set_alpha(0)
-        axes = figure.add_subplot()
-        for (name, points), color in zip(curves, (_ACCENT, _SECOND), strict=False):
-            if points:
-                marker = "." if len(points) <= _MOST_MARKERS else ""
-                axes.plot(*zip(*points, strict=True), color=color, label=name, marker=marker)
-        _style(axes, title, legend=len(curves) > 1, log=log)
-        written = io.StringIO()
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(written, format="svg", metadata=nothing)
-    return _recolored(written.getvalue())
+        yield figure, figure.add_subplot()
 
 
-def _style(axes: Any, title: str, *, legend: bool, log: bool) -> None:
-    from matplotlib.ticker import MaxNLocator
-
+def _style(axes: Any, title: str) -> None:
     axes.set_title(title, color=_INK, loc="left", fontsize=10)
     axes.patch.set_alpha(0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["bottom", "left"]].set_color(_RULE)
     axes.tick_params(colors=_QUIET, which="both")
     axes.grid(axis="y", color=_RULE, linewidth=0.6)
-    axes.set_xlabel("epoch", color=_QUIET)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if log:
-        axes.set_yscale("log")
-        # The usual labels are formulas, and formulas are off.
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
-        axes.yaxis.set_minor_formatter("")
-    if legend:
-        axes.legend(frameon=False, labelcolor=_INK)
+
+
+def _written(figure: Any) -> str:
+    written = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(written, format="svg", metadata=nothing)
+    return _recolored(written.getvalue())
 
 
 def _recolored(document: str) -> str:

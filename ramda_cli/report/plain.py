@@ -11,8 +11,9 @@ from ramda_cli.errors import FileFormatError
 from ramda_cli.report.benchmark import Benchmark
 from ramda_cli.report.document import SCHEMA, Report
 from ramda_cli.report.inspection import Inspection
+from ramda_cli.report.sweep import Sweep
 
-_Document = TypeVar("_Document", Report, Inspection, Benchmark)
+_Document = TypeVar("_Document", Report, Inspection, Benchmark, Sweep)
 _TOO_LARGE: Final = 2**63
 
 
@@ -29,6 +30,11 @@ def build_inspection(inspection: Inspection) -> dict[str, object]:
 def build_benchmark(benchmark: Benchmark) -> dict[str, object]:
     """Return a benchmark as the JSON document that is printed."""
     return _document(benchmark)
+
+
+def build_sweep(sweep: Sweep) -> dict[str, object]:
+    """Return a sweep as the JSON document that is stored and printed."""
+    return _document(sweep)
 
 
 def parse_report(document: object) -> Report:
@@ -50,6 +56,11 @@ def parse_inspection(document: object) -> Inspection:
 def parse_benchmark(document: object) -> Benchmark:
     """Return the typed benchmark of a document; errors as `parse_report`."""
     return _parse(Benchmark, document, "benchmark")
+
+
+def parse_sweep(document: object) -> Sweep:
+    """Return the typed sweep of a document; errors as `parse_report`."""
+    return _parse(Sweep, document, "sweep")
 
 
 def _parse(kind: type[_Document], document: object, name: str) -> _Document:
@@ -89,7 +100,7 @@ def _holds_huge_number(document: object) -> bool:
     return False
 
 
-def _document(value: Report | Inspection | Benchmark) -> dict[str, object]:
+def _document(value: Report | Inspection | Benchmark | Sweep) -> dict[str, object]:
     fields = dataclasses.fields(value)
     return {field.name: _plain(getattr(value, field.name)) for field in fields}
 

@@ -17,6 +17,7 @@ from ramda_cli.report.document import Report
 from ramda_cli.report.plain import build_benchmark, build_inspection, build_report
 from tests.report.sample import BENCHMARK, INSPECTION, REPORT, UNTRAINED
 
+SWEEP: dict[str, object] = {"schema": 1, "model": "m", "points": []}
 RESULT = {
     "file": "model.safetensors",
     "data": "digits: 360 validation images",
@@ -69,6 +70,10 @@ class FakePipeline:
         observer.note("one note")
         return self._called((config,), {}, build_report(REPORT))
 
+    def sweep(self, config: Any, settings: Any, observer: Any) -> dict[str, object]:
+        observer.note("run 1 of 1")
+        return self._called((config, settings), {}, SWEEP)
+
     def remove(self, config: Any, observer: Any) -> dict[str, object]:
         observer.stage("load", str(config.checkpoint))
         return self._called((config,), {}, build_report(UNTRAINED))
@@ -99,8 +104,9 @@ class FakePipeline:
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     fake = FakePipeline()
     module = ModuleType("ramda_cli.pipeline")
-    for name in ("prune", "remove", "inspect", "evaluate", "bench", "bench_optimizer"):
+    for name in ("prune", "sweep", "remove", "inspect", "evaluate", "bench", "bench_optimizer"):
         setattr(module, name, getattr(fake, name))
+    module.SweepSettings = lambda *args: args  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ramda_cli.pipeline", module)
     return fake
 

@@ -35,7 +35,19 @@ print(f"{sorted(heavy)} {time.process_time()}", file=sys.stderr)
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 @pytest.mark.parametrize(
     "command",
-    ["", "prune", "inspect", "remove", "report", "eval", "check", "verify", "export", "bench"],
+    [
+        "",
+        "prune",
+        "sweep",
+        "inspect",
+        "remove",
+        "report",
+        "eval",
+        "check",
+        "verify",
+        "export",
+        "bench",
+    ],
 )
 def test_every_command_has_help_with_examples(ramda: Run, command: str, flag: str) -> None:
     result = ramda(*command.split(), flag)

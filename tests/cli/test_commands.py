@@ -17,7 +17,7 @@ from ramda_cli.config.schema import (
     StructureConfig,
 )
 from ramda_cli.report.plain import build_benchmark, build_inspection, build_report
-from tests.cli.conftest import BENCH, RESULT, FakePipeline, write_pruned
+from tests.cli.conftest import BENCH, RESULT, SWEEP, FakePipeline, write_pruned
 from tests.report.sample import BENCHMARK, INSPECTION, REPORT, UNTRAINED
 
 Run = Callable[..., Result]
@@ -574,3 +574,36 @@ def test_report_in_html(ramda: Run, pruned: Path) -> None:
         "error: two models are compared in the terminal, in markdown or in JSON, not in HTML\n"
         "hint: leave out --compare, or choose --format markdown\n"
     )
+
+
+def test_a_sweep_takes_targets_methods_and_seeds(ramda: Run, pipeline: FakePipeline) -> None:
+    args = "sweep m --data d --targets params=0.2,10M --methods taylor,ramda --seeds 3,1"
+    result = ramda(*args.split(), "--set", "training.epochs=2", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout) == SWEEP
+    (((config, settings), _),) = pipeline.calls
+    assert settings == ("params", (0.2, 1e7), ("taylor", "ramda"), (3, 1))
+    assert (config.training.epochs, config.target.amounts) == (2, {"params": 0.2})
+
+
+def test_shares_alone_are_of_the_macs(ramda: Run, pipeline: FakePipeline) -> None:
+    assert ramda("sweep", "m", "--data", "d", "--targets", "0.3,0.5").exit_code == 0
+    assert pipeline.calls[0][0][1] == ("macs", (0.3, 0.5), ("ramda",), (0,))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--targets", "0.3,0.3"), "a target of --targets is there twice"),
+        (("--targets", "foo=0.3"), "target must be METRIC=AMOUNT with METRIC one of macs,"),
+        (("--targets", "0.3", "--methods", "l1"), "--methods must be of ramda, taylor, magnitude"),
+        (("--targets", "0.3", "--seeds", "a"), "--seeds must be numbers separated by commas"),
+        (("--targets", "0.3", "--seeds=-1"), "--seeds must not be negative"),
+    ],
+)
+def test_a_bad_sweep_is_refused(
+    ramda: Run, pipeline: FakePipeline, args: tuple[str, ...], message: str
+) -> None:
+    result = ramda("sweep", "m", "--data", "d", *args)
+    assert (result.exit_code, pipeline.calls) == (2, [])
+    assert result.stderr.splitlines()[-2].startswith(f"error: {message}")

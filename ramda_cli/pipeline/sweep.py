@@ -1,0 +1,128 @@
+"""Several targets, methods and seeds from the same dense weights: one run of `prune` for each."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ramda_cli.config.schema import RunConfig, TargetConfig
+from ramda_cli.errors import FileFormatError, OutputError
+from ramda_cli.file_header import read_header_report
+from ramda_cli.observer import Observer
+from ramda_cli.pipeline.prune import prune
+from ramda_cli.pipeline.workspace import INCOMPLETE
+from ramda_cli.report.plain import build_sweep, parse_report
+from ramda_cli.report.sweep import Point, Sweep
+from ramda_cli.report.sweep_view import sweep_html, sweep_markdown
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """What to run.
+
+    Attributes:
+        metric: of the targets.
+        amounts: of the targets, shares of dense or absolute.
+        methods, seeds: every pair of them for every target.
+    """
+
+    metric: str
+    amounts: tuple[float, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+def sweep(config: RunConfig, settings: SweepSettings, observer: Observer) -> dict[str, object]:
+    """Prune to each target, and write the table and the plot after each run.
+
+    A run that is finished is not repeated, so an interrupted sweep goes on where it stopped.
+
+    Args:
+        config: of every run, but for target, method, seed and directory.
+        settings: what differs.
+        observer: is told of every run.
+
+    Raises:
+        RamdaError: as `prune`; what was finished before stays.
+    """
+    root = config.output.directory
+    points: list[Point] = []
+    runs = [*_runs(config, settings)]
+    document: dict[str, object] = {}
+    for number, run in enumerate(runs, start=1):
+        name = run.output.directory.name
+        if _finished(run):
+            observer.note(f"{name} is there already")
+        else:
+            observer.note(f"run {number} of {len(runs)}: {name}")
+            prune(run, observer)
+        points.append(_point(run))
+        document = build_sweep(Sweep(model=config.model.name, points=tuple(points)))
+        _write(root, document)
+    return document
+
+
+def _runs(config: RunConfig, settings: SweepSettings) -> Iterator[RunConfig]:
+    for amount in settings.amounts:
+        for method in settings.methods:
+            for seed in settings.seeds:
+                name = f"{settings.metric.replace('_', '-')}-{amount:g}-{method}-{seed}"
+                yield config.model_copy(
+                    update={
+                        "target": TargetConfig.model_validate({settings.metric: amount}),
+                        "training": config.training.model_copy(
+                            update={"method": method, "seed": seed}
+                        ),
+                        "output": config.output.model_copy(
+                            update={"directory": config.output.directory / name, "overwrite": True}
+                        ),
+                    }
+                )
+
+
+def _finished(run: RunConfig) -> bool:
+    """Tell whether a directory holds the result of these very settings."""
+    directory = run.output.directory
+    if not (directory / "report.json").is_file() or (directory / INCOMPLETE).exists():
+        return False
+    try:
+        report = parse_report(read_header_report(directory / "model.safetensors"))
+    except FileFormatError:
+        return False
+    return report.reproducibility.config == run.model_dump(mode="json")
+
+
+def _point(run: RunConfig) -> Point:
+    report = parse_report(read_header_report(run.output.directory / "model.safetensors"))
+    size, accuracy = report.size, report.accuracy
+    if accuracy is None:
+        raise ValueError("a run of prune measures accuracy")
+    return Point(
+        directory=run.output.directory.name,
+        asked=dict(report.asked.amounts),
+        method=run.training.method,
+        seed=run.training.seed,
+        macs_share=size.pruned.macs / max(1, size.dense.macs),
+        params_share=size.pruned.params / max(1, size.dense.params),
+        metric=accuracy.metric,
+        dense=accuracy.dense,
+        pruned=accuracy.after_removal,
+        unchanged=accuracy.before_removal == accuracy.after_removal,
+        met=report.met,
+    )
+
+
+def _write(root: Path, document: dict[str, object]) -> None:
+    files: Sequence[tuple[str, Any]] = (
+        ("sweep.json", json.dumps(document, indent=2) + "\n"),
+        ("sweep.md", sweep_markdown(document)),
+        ("sweep.html", sweep_html(document)),
+    )
+    for name, text in files:
+        try:
+            (root / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {root / name}: {error.strerror}", hint="choose another -o"
+            ) from error

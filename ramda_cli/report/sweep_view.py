@@ -1,0 +1,82 @@
+"""A sweep as a table, and as accuracy over MACs with the Pareto front."""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from rich.console import Console
+
+from ramda_cli.report.curves import Series, draw_scatter
+from ramda_cli.report.formatting import percent, text_of
+from ramda_cli.report.markdown import escaped, table
+from ramda_cli.report.plain import parse_sweep
+from ramda_cli.report.sweep import Point, Sweep, pareto_front
+from ramda_cli.report.tables import titled_table
+
+_HEADER = ("asked", "method", "seed", "MACs", "params", "dense", "pruned", "")
+
+
+def render_sweep(document: object, console: Console) -> None:
+    """Print the table of a sweep; the best are those that none beats in accuracy and size."""
+    sweep = parse_sweep(document)
+    console.print(text_of(sweep.model, style="bold"))
+    shown = titled_table(_HEADER[0], _HEADER[1:], right=(3, 4, 5, 6))
+    for row in _rows(sweep):
+        shown.add_row(*map(text_of, row))
+    console.print(shown)
+
+
+def sweep_markdown(document: object) -> str:
+    """Return the table of a sweep as markdown."""
+    sweep = parse_sweep(document)
+    rows = [tuple(map(escaped, row)) for row in _rows(sweep)]
+    return f"### {escaped(sweep.model)}\n\n{table(_HEADER, rows, right=3)}\n"
+
+
+def sweep_html(document: object) -> str:
+    """Return the plot and the table as a page that needs nothing else."""
+    sweep = parse_sweep(document)
+    environment = Environment(
+        loader=PackageLoader("ramda_cli.report"), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("sweep.html").render(
+        model=text_of(sweep.model).plain,
+        header=_HEADER,
+        rows=[[text_of(cell).plain for cell in row] for row in _rows(sweep)],
+        plot=Markup(_plot(sweep)),
+    )
+
+
+def _rows(sweep: Sweep) -> list[tuple[str, ...]]:
+    front = {point.directory for point in pareto_front(sweep.points)}
+    return [
+        (
+            " ".join(f"{name.replace('_', '-')}={each:g}" for name, each in point.asked.items()),
+            point.method,
+            str(point.seed),
+            percent(point.macs_share),
+            percent(point.params_share),
+            percent(point.dense, 2),
+            percent(point.pruned, 2),
+            ", ".join(_remarks(point, on_front=point.directory in front)),
+        )
+        for point in sweep.points
+    ]
+
+
+def _remarks(point: Point, *, on_front: bool) -> list[str]:
+    said = ["best"] if on_front else []
+    if not point.met:
+        said.append("target not met")
+    if not point.unchanged:
+        said.append("differs from before the removal")
+    return said
+
+
+def _plot(sweep: Sweep) -> str:
+    methods = dict.fromkeys(point.method for point in sweep.points)
+    series = [
+        Series(name, [(p.macs_share, p.pruned) for p in sweep.points if p.method == name])
+        for name in methods
+    ]
+    front = [(point.macs_share, point.pruned) for point in pareto_front(sweep.points)]
+    metric = text_of(sweep.points[0].metric).plain if sweep.points else ""
+    return draw_scatter(series, front, x="MACs left", y=metric)
