@@ -6,8 +6,8 @@ timed. An operator's time is fitted, by non-negative least squares over these mo
     t = a + b · MACs + c · elements of its result + d · elements of its operands,
 
 where each of the three is a product of sizes that are affine in the kept channels. The sum over the
-operators is brought to the time of the whole model by one factor, fitted over the same models, so
-that the overhead of a call is in it. What comes out is a `Products`, as every cost is.
+operators is brought to the time of the whole model by a factor and a constant, fitted the same way.
+What comes out is a `Products`, as every cost is.
 """
 
 from collections.abc import Sequence
@@ -134,9 +134,12 @@ def _fit(
             terms += found
     whole = np.array([each.whole for each in timed])
     summed = np.array([pack(terms, sizes.groups)(counts) for counts in kept])
-    factor = float(np.median(whole[fitted] / summed[fitted]))
-    products = pack([(factor * c, factors) for c, factors in terms], sizes.groups)
-    errors = factor * summed[checked] / whole[checked] - 1
+    factor, constant = _fit_shares(
+        np.stack([summed, np.ones_like(summed)])[:, fitted].T, whole[fitted]
+    )
+    scaled = [(factor * c, factors) for c, factors in terms]
+    products = pack([(constant, []), *scaled], sizes.groups)
+    errors = (factor * summed[checked] + constant) / whole[checked] - 1
     return LatencyTable(products, float(whole[0]), operators, tuple(errors.tolist()))
 
 
@@ -154,15 +157,24 @@ def _fit_operator(
     columns = np.array(
         [[pack(terms, sizes.groups)(counts) for terms in features] for counts in kept]
     )
-    scale = columns.max(axis=0)
-    # Each equation divided by its time, for small models to count as much as large ones.
-    coefficients, _ = nnls(columns / scale / times[:, None], np.ones(len(times)))
     return [
-        (weight / each * c, factors)
-        for weight, each, terms in zip(coefficients, scale, features, strict=True)
+        (weight * c, factors)
+        for weight, terms in zip(_fit_shares(columns, times), features, strict=True)
         for c, factors in terms
         if weight > 0
     ]
+
+
+def _fit_shares(
+    columns: npt.NDArray[np.float64], times: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return what of each column adds up to the times, none of it negative.
+
+    Each equation is divided by its time, for small models to count as much as large ones.
+    """
+    scale = columns.max(axis=0)
+    shares, _ = nnls(columns / scale / times[:, None], np.ones(len(times)))
+    return shares / scale
 
 
 def _elements(sizes: SizeTerms, graph: ChannelGraph, node: fx.Node) -> list[list[Term]]:

@@ -7,7 +7,7 @@ import torch
 
 from ramda_cli.config.schema import RunConfig
 from ramda_cli.errors import ConfigError, StructureError, TargetError
-from ramda_cli.latency import measure_table
+from ramda_cli.latency import LatencyTable, measure_table
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.observer import Observer
 from ramda_cli.report.document import Asked, Latency, Reached
@@ -70,9 +70,13 @@ def plan_target(
             hint="the paper's single-tensor groups go with --weight",
         )
     notes: tuple[str, ...] = ()
+    references: dict[str, float] = {}
     if target.latency is not None:
-        notes = (_add_latency(cost, config, loaded, structure, device, observer),)
-    budget = plan_budget(cost, target, floor=settings.floor, widths=widths)
+        table = _add_latency(cost, config, loaded, structure, device, observer)
+        # Dense widths suit hardware better than what was fitted: a share is of what was measured.
+        references["latency"] = table.dense_ns
+        notes = (_describe(table),)
+    budget = plan_budget(cost, target, floor=settings.floor, widths=widths, references=references)
     return Planned(cost, widths, budget, notes)
 
 
@@ -158,8 +162,8 @@ def _add_latency(
     structure: Structure,
     device: torch.device,
     observer: Observer,
-) -> str:
-    """Measure what operators take and make it a cost; return how well the fit is met."""
+) -> LatencyTable:
+    """Measure what operators take and make it a cost."""
     one = tuple(images[:1] for images in loaded.example_inputs)
     floor = np.ceil(config.structure.floor * cost.channels).astype(np.int64)
     table = measure_table(
@@ -167,6 +171,10 @@ def _add_latency(
         device=device, floor=floor, observer=observer, seed=config.training.seed,
     )  # fmt: skip
     cost.add("latency", table.products)
+    return table
+
+
+def _describe(table: LatencyTable) -> str:
     return (
         f"the latency table is off by at most {100 * max(map(abs, table.errors)):.0f} % for"
         f" {len(table.errors)} models of random widths that it has not seen"

@@ -6,6 +6,7 @@ convolution costs the product of what it reads and writes), so it is computed fo
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -174,7 +175,12 @@ class Budget:
 
 
 def plan_budget(
-    cost: CostModel, target: TargetConfig, *, floor: float, widths: Widths | None = None
+    cost: CostModel,
+    target: TargetConfig,
+    *,
+    floor: float,
+    widths: Widths | None = None,
+    references: Mapping[str, float] | None = None,
 ) -> Budget:
     """Turn a target into a budget.
 
@@ -183,6 +189,7 @@ def plan_budget(
         target: what is counted, and how much of it.
         floor: share of each group that stays.
         widths: which are allowed; every one when not given.
+        references: of which an amount is a share, by metric, where that is not the dense cost.
 
     Raises:
         TargetError: a target is not below the dense cost, or cannot be reached.
@@ -190,7 +197,8 @@ def plan_budget(
     widths = free_widths(cost.channels.tolist()) if widths is None else widths
     least = widths.at_least(np.ceil(floor * cost.channels).astype(np.int64))
     limits = tuple(
-        _limit(cost, metric, amount, least, widths) for metric, amount in target.amounts.items()
+        _limit(cost, metric, amount, least, widths, (references or {}).get(metric))
+        for metric, amount in target.amounts.items()
     )
     return Budget(limits, least, cost, widths)
 
@@ -201,10 +209,12 @@ def _limit(
     amount: float,
     least: npt.NDArray[np.int64],
     widths: Widths,
+    reference: float | None,
 ) -> Limit:
     name, unit = metric.replace("_", "-"), UNITS.get(metric, 1)
     dense = cost.measure(metric, cost.channels)
-    count = math.floor(amount * dense) if amount <= 1 else round(amount * unit)
+    whole = dense if reference is None else reference
+    count = math.floor(amount * whole) if amount <= 1 else round(amount * unit)
     reachable = cost.measure(metric, least.astype(np.float64))
 
     def shown(value: int) -> str:
@@ -217,7 +227,7 @@ def _limit(
             hint=f"ask for less, for example --target {name}=0.5",
         )
     if count < reachable:
-        share = math.ceil(1000 * reachable / dense) / 1000
+        share = math.ceil(1000 * reachable / whole) / 1000
         raise TargetError(
             f"target {asked} cannot be reached: with every removable channel gone down to the "
             f"floor, {shown(reachable)} of {shown(dense)} {name} are left",
