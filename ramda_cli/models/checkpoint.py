@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from ramda_cli.models.weights import tensor_names
 _PROBES = 4
 _MOST_TOKENS = 16
 _IMAGE_SIZE = 224
+_MOST_ELEMENTS = 2**25
+"""Of a batch of images, whose size an untrusted configuration says."""
+
 _MOST_CONFIG_BYTES = 10_000_000
 _ATTENTION = ("_attn_implementation", "attn_implementation")
 
@@ -109,7 +113,9 @@ def _huggingface(
     settings["use_cache"] = False
     try:
         with seeded(0):
-            module = load_huggingface(names[0], settings, file)
+            module = load_huggingface(names[0], settings, file).float().eval()
+        probes = _probes(module, names[0], image_size)
+        labels = _labels(module, probes[0])
     except (ArithmeticError, AttributeError, ImportError, LookupError, RuntimeError, TypeError,
             ValueError) as error:  # fmt: skip
         problem = first_line(error)
@@ -117,17 +123,15 @@ def _huggingface(
             f"{names[0]} cannot be built from {file.with_name('config.json')}: {problem}",
             hint="install the transformers version that wrote it",
         ) from error
-    module = module.float().eval()
     described = describe_huggingface(module)
     if described is None:
         raise ModelError(f"{names[0]} is not a class of transformers", hint="name one that is")
-    probes = _probes(module, names[0], image_size)
     return Checkpoint(
         module=module,
         file=file,
         probes=probes,
         source=ModelSource("huggingface", *described, weights=str(file)),
-        labels=_labels(module, probes[0]),
+        labels=labels,
         preprocessing=None,
         notes=masks,
     )
@@ -148,6 +152,12 @@ def _probes(module: nn.Module, name: str, image_size: int | None) -> tuple[tuple
         side = image_size or getattr(config, "image_size", _IMAGE_SIZE)
         sides = tuple(side) if isinstance(side, (list, tuple)) else (side, side)
         shape = (2, getattr(config, "num_channels", 3), *sides)
+        sizes = all(type(size) is int and size > 0 for size in shape)
+        if not sizes or math.prod(shape) > _MOST_ELEMENTS:
+            raise ModelError(
+                f"{name} takes images of size {' x '.join(map(str, shape[1:]))}",
+                hint="give another with --image-size",
+            )
         return tuple((torch.randn(shape, generator=generator),) for _ in range(_PROBES))
     raise ModelError(
         f"{name} takes more than token ids or images",

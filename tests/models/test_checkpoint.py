@@ -181,6 +181,24 @@ def test_a_config_of_the_wrong_kind(bert):
     )
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"image_size": 10**6}, "takes images of size 3 x 1000000 x 1000000"),
+        ({"image_size": "large"}, "takes images of size 3 x large x large"),
+        ({"image_size": [8, -8]}, "takes images of size 3 x 8 x -8"),
+        ({"image_size": []}, "cannot be built from .*config.json"),
+    ],
+)
+def test_images_of_an_impossible_size(tmp_path, setting, message):
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1])
+    transformers.ResNetForImageClassification(config).save_pretrained(tmp_path)
+    edit(tmp_path, **setting)
+    with pytest.raises(ModelError, match=message):
+        load_checkpoint(tmp_path)
+    assert len(load_checkpoint(tmp_path, image_size=32).probes) == 4
+
+
 def test_a_model_that_takes_two_sequences(tmp_path):
     config = transformers.T5Config(
         vocab_size=50, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2
