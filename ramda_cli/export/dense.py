@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ramda_cli.errors import FileFormatError, ModelError
+from ramda_cli.errors import FileFormatError, ModelError, first_line
 from ramda_cli.models.building import build_module
 from ramda_cli.models.loaded import ModelSource
 
@@ -115,13 +115,16 @@ def _fitted(source: ModelSource, smaller: Mapping[str, Tensor]) -> ModelSource:
     settings = dict(source.arguments)
     for key in _SIZES:
         value = source.arguments.get(key)
-        if type(value) is int:
-            doubled = _shapes(
-                ModelSource(source.kind, source.name, {**source.arguments, key: 2 * value})
-            )
-            wanted = _wanted(value, dense, doubled, smaller)
-            if wanted is not None:
-                settings[key] = wanted
+        if type(value) is not int:
+            continue
+        arguments = {**source.arguments, key: 2 * value}
+        try:
+            doubled = _shapes(ModelSource(source.kind, source.name, arguments))
+        except ModelError:
+            continue  # for one, a width need not be a multiple of twice the heads
+        wanted = _wanted(value, dense, doubled, smaller)
+        if wanted is not None:
+            settings[key] = wanted
     return ModelSource(source.kind, source.name, settings)
 
 
@@ -145,8 +148,15 @@ def _wanted(
 
 
 def _shapes(source: ModelSource) -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        return {name: tensor.shape for name, tensor in build_module(source).state_dict().items()}
+    try:
+        with torch.device("meta"):
+            state = build_module(source).state_dict()
+    except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{source.name} cannot be built with smaller widths: {first_line(error)}",
+            hint="--layout dense keeps the dense shapes, with zeros, and loads everywhere",
+        ) from error
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def _does_not_fit(name: str) -> FileFormatError:

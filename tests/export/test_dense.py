@@ -96,6 +96,16 @@ def test_equal_widths_go_into_the_configuration() -> None:
     assert torch.equal(module.eval()(**x).logits, case.smaller.eval()(**x).logits)
 
 
+def test_a_setting_that_cannot_be_doubled_is_left_as_it_is() -> None:
+    # Heads of three: a width of 12 is no multiple of twice the four heads.
+    sizes = {**SIZES, "hidden_size": 12, "intermediate_size": 16}
+    source = ModelSource("huggingface", "BertForSequenceClassification", sizes)
+    wanted = {**sizes, "intermediate_size": 14}
+    smaller = BertForSequenceClassification(BertConfig(**wanted)).state_dict()
+    _, fitted = uniform_module(source, smaller)
+    assert fitted.arguments == wanted
+
+
 def test_widths_that_differ_by_layer_have_no_configuration() -> None:
     case = zeroed(llama(), {"model.layers.0.mlp.gate_proj": [1, 5]})
     with pytest.raises(ModelError) as caught:
