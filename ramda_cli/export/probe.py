@@ -123,11 +123,12 @@ def describe(example: ExampleInputs) -> tuple[Any, ...] | Mapping[str, Any] | No
 
 
 def within_bounds(described: Any) -> bool:
-    """Tell whether the inputs are few enough to be drawn and stored."""
+    """Tell whether the inputs are few enough to be drawn and stored, and none is empty."""
     leaves = list(_leaves(described))
-    drawn = sum(math.prod(leaf.shape) for leaf in leaves if isinstance(leaf, Drawn))
-    stored = sum(leaf.numel() for leaf in leaves if isinstance(leaf, Tensor))
-    return drawn <= MOST_DRAWN and stored <= MOST_STORED
+    drawn = [math.prod(leaf.shape) for leaf in leaves if isinstance(leaf, Drawn)]
+    stored = [leaf.numel() for leaf in leaves if isinstance(leaf, Tensor)]
+    few = sum(drawn) <= MOST_DRAWN and sum(stored) <= MOST_STORED
+    return few and 0 not in (*drawn, *stored)
 
 
 def checksum(inputs: ExampleInputs) -> str:

@@ -77,7 +77,7 @@ def _inputs(value: Any) -> Any:
     if not isinstance(described, tuple | dict):
         raise ValueError("inputs are neither positional nor by keyword")
     if not within_bounds(described):
-        raise ValueError("too many inputs")
+        raise ValueError("too many inputs, or an empty one")
     return described
 
 

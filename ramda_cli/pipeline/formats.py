@@ -13,8 +13,14 @@ from ramda_cli.export.dense import dense_module, uniform_module
 from ramda_cli.export.directories import loading_call, open_directory, write_directory
 from ramda_cli.models.loaded import ModelSource
 from ramda_cli.pipeline.evaluate import read_details
-from ramda_cli.pipeline.probing import Probed, check_onnx, check_torch_export, running
-from ramda_cli.structure.export import ExampleInputs, with_batch
+from ramda_cli.pipeline.probing import (
+    Probed,
+    check_onnx,
+    check_torch_export,
+    inputs_of_batch,
+    running,
+)
+from ramda_cli.structure.export import ExampleInputs
 from ramda_cli.structure.running import runner
 from ramda_cli.verification import Check, check_probe
 from ramda_cli.verification.proof import FLOAT64_TOLERANCE
@@ -121,8 +127,7 @@ def _source(probed: Probed, format: Format) -> ModelSource:
 
 
 def _example(probed: Probed, batch: int | None) -> ExampleInputs:
-    inputs = probed.probe.inputs()
-    return inputs if batch is None else with_batch(inputs, batch)
+    return probed.probe.inputs() if batch is None else inputs_of_batch(probed, batch)
 
 
 WRITERS: dict[Format, Callable[[Probed, Path, ExportSettings], Exported]] = {

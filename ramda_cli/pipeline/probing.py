@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from ramda_cli.errors import FileFormatError, first_line
 from ramda_cli.export import OnnxModel, Probe, TorchExported, in_order, load, make_probe, read_probe
+from ramda_cli.export.probe import MOST_DRAWN
 from ramda_cli.file_header import read_header
 from ramda_cli.structure.export import ExampleInputs, with_batch
 from ramda_cli.structure.running import batch_size, runner
@@ -136,18 +138,33 @@ def probe_of_batch(probed: Probed, batch: int) -> Probe:
     Raises:
         FileFormatError: the model does not run at this size.
     """
-    inputs = probed.probe.inputs()
-    if batch == batch_size(inputs):
+    if batch == batch_size(probed.probe.inputs()):
         return probed.probe
-    resized = with_batch(inputs, batch) if batch <= LARGEST_BATCH else None
     make = running(probed.path, lambda example: make_probe(probed.model, example))
-    probe = None if resized is None else make(resized)
+    probe = make(inputs_of_batch(probed, batch))
     if probe is None:
-        raise FileFormatError(
-            f"what {probed.path} computes on a batch of {batch:,} cannot be checked",
-            hint="export it for a free batch, or for a smaller one",
-        )
+        raise _cannot_check(probed, batch)
     return probe
+
+
+def inputs_of_batch(probed: Probed, batch: int) -> ExampleInputs:
+    """Return as many inputs as `batch`, those of the probe over and over.
+
+    Raises:
+        FileFormatError: they are too many; both the probe and an export's batch are untrusted.
+    """
+    inputs = probed.probe.inputs()
+    elements = sum(t.numel() for t in pytree.tree_leaves(inputs) if isinstance(t, Tensor))
+    if batch > LARGEST_BATCH or batch * elements > MOST_DRAWN * batch_size(inputs):
+        raise _cannot_check(probed, batch)
+    return with_batch(inputs, batch)
+
+
+def _cannot_check(probed: Probed, batch: int) -> FileFormatError:
+    return FileFormatError(
+        f"what {probed.path} computes on a batch of {batch:,} cannot be checked",
+        hint="export it for a free batch, or for a smaller one",
+    )
 
 
 def running(

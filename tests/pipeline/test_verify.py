@@ -136,12 +136,13 @@ def test_half_precision_has_its_own_tolerance(copied: Path) -> None:
     assert half["passed"]
 
 
+@pytest.mark.parametrize(("bound", "value"), [("LARGEST_BATCH", 2), ("MOST_DRAWN", 30_000)])
 def test_a_batch_that_is_too_large_is_not_tried(
-    copied: Path, monkeypatch: pytest.MonkeyPatch
+    copied: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:
     model = load(copied / "model.safetensors")
     export_onnx(model, copied / "three.onnx", torch.randn(3, 3, 64, 64), fixed=True)
-    monkeypatch.setattr("ramda_cli.pipeline.probing.LARGEST_BATCH", 2)
+    monkeypatch.setattr(f"ramda_cli.pipeline.probing.{bound}", value)
     with pytest.raises(FileFormatError, match="on a batch of 3 cannot be checked"):
         verify(copied)
 
