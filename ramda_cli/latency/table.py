@@ -128,7 +128,7 @@ def _fit(
     operators: dict[str, float] = {}
     for node in graph.trace.program.graph.nodes:
         times = np.array([each.operators.get(node.name, 0.0) for each in timed[fitted]])
-        if times.any():
+        if times.all():
             found = _fit_operator(sizes, graph, node, times, kept[fitted])
             operators[node.name] = pack(found, sizes.groups)(kept[0])
             terms += found

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ramda_cli.latency import measure_table, table
+from ramda_cli.latency import measure_table, table, timing
 from ramda_cli.latency.timing import Timed, time_models
 from ramda_cli.observer import SilentObserver
 from ramda_cli.structure import Structure, discover
@@ -98,12 +98,40 @@ def test_every_operator_is_timed_and_a_table_adds_up(net: tuple[Net, Structure])
     assert 0.3 < found.products(np.array([32.0, 48.0])) / found.dense_ns < 3
 
 
-def test_the_least_of_several_runs_counts() -> None:
+def test_an_operator_that_a_clock_is_too_coarse_for_is_left_to_the_factor(
+    net: tuple[Net, Structure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def times(models: Sequence[GraphModel], *_: Any, **__: Any) -> list[Timed]:
+        return [
+            Timed(50.0, {"conv2d": 40.0, "relu": 0.0 if number == 4 else 1.0})
+            for number in range(len(models))
+        ]
+
+    monkeypatch.setattr(table, "time_models", times)
+    found = measured(net)
+    assert set(found.operators) == {"conv2d"}
+    assert found.products(np.array([9.0, 9.0])) == pytest.approx(50.0)
+
+
+def test_the_least_of_several_runs_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Linear(8, 8)).eval()
     structure = discover(model, torch.zeros(2, 8))
     assert structure.graph is not None
     kept = KeptPositions.of_channels(structure.graph, {})
     graph = rewrite_program(model, structure.graph.trace, kept).eval()
+    operations = graph.program.operations
+    now, readings = 0.0, 0
+
+    def clock(_: torch.device) -> float:
+        """Tell that all takes 100 ns in each of the five rounds, but 10 ns in the third."""
+        nonlocal now, readings
+        now += 10.0 if readings // (3 + 2 * len(operations)) == 2 else 100.0
+        readings += 1
+        return now
+
+    monkeypatch.setattr(timing, "_now", clock)
+    monkeypatch.setattr(timing, "_SECONDS", 0.0)
     (timed,) = time_models([graph], [torch.zeros(1, 8)], {}, device=CPU)
-    assert 0 < sum(timed.operators.values()) < 1e9
-    assert 0 < timed.whole < 1e9
+    assert readings == 5 * (3 + 2 * len(operations))
+    assert timed.whole == 10.0
+    assert timed.operators == {operation.name: 10.0 for operation in operations}
