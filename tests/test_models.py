@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ramda_cli.export import export_onnx, open_onnx
+from ramda_cli.export import OnnxModel, export_onnx
 from ramda_cli.structure import discover, identify, zero_
 from ramda_cli.surgery import remove
 from tests.structure.exactness import assert_equal, call, choose, elements, randomize_
@@ -79,7 +79,7 @@ def test_removing_zero_channels_changes_nothing(
     assert elements(smaller) < elements(model)
     assert_equal(expected, call(smaller, example))
     export_onnx(smaller.float(), tmp_path / "model.onnx", (example.float(),))
-    (actual,) = open_onnx(tmp_path / "model.onnx")([images(side, batch=3).float()])
+    (actual,) = OnnxModel(tmp_path / "model.onnx")([images(side, batch=3).float()])
     with torch.no_grad():
         torch_output = smaller(images(side, batch=3).float())
     assert (actual - torch_output).abs().max() <= 1e-4 * torch_output.abs().max()

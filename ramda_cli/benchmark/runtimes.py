@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ramda_cli.export import export_onnx, open_onnx
+from ramda_cli.export import OnnxModel, export_onnx
 from ramda_cli.structure.export import ExampleInputs, split_inputs
 
 Runtime = Literal["eager", "compile", "onnx"]
@@ -44,7 +44,7 @@ def onnx_runner(
         StructureError: torch.export does not take it.
     """
     export_onnx(module, path, example_inputs)
-    session = open_onnx(path, threads=threads)
+    session = OnnxModel(path, threads=threads)
     return lambda batch: session(
         [leaf for leaf in pytree.tree_leaves(split_inputs(batch)) if isinstance(leaf, Tensor)]
     )

@@ -4,7 +4,7 @@ from ramda_cli.export.calling import in_order
 from ramda_cli.export.file_format import save
 from ramda_cli.export.loading import build_dense, load, read_tensors
 from ramda_cli.export.onnx import export_onnx
-from ramda_cli.export.onnx_runtime import OnnxModel, open_onnx
+from ramda_cli.export.onnx_runtime import OnnxModel
 from ramda_cli.export.probe import Probe, make_probe
 from ramda_cli.export.probe_json import read_probe
 from ramda_cli.export.tensor_file import write_tensors
@@ -20,7 +20,6 @@ __all__ = [
     "in_order",
     "load",
     "make_probe",
-    "open_onnx",
     "read_probe",
     "read_tensors",
     "save",

@@ -78,11 +78,6 @@ class OnnxModel:
         return self([leaf for leaf in pytree.tree_leaves(converted) if isinstance(leaf, Tensor)])
 
 
-def open_onnx(path: Path, *, threads: int | None = None) -> OnnxModel:
-    """Return an ONNX file as a function; see `OnnxModel`."""
-    return OnnxModel(path, threads=threads)
-
-
 def _failed(what: str, path: Path, error: Exception) -> OutputError:
     return OutputError(
         f"cannot {what} {path}: {first_line(error)}",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ramda_cli.errors import EquivalenceError
-from ramda_cli.export import export_onnx, load, open_onnx, read_tensors, save
+from ramda_cli.export import OnnxModel, export_onnx, load, read_tensors, save
 from ramda_cli.models.loaded import Preprocessing
 from ramda_cli.observer import Observer
 from ramda_cli.pipeline.proving import Proven, require
@@ -108,7 +108,7 @@ def write_files(
     if onnx:
         observer.stage("export", _ONNX)
         export_onnx(smaller, workspace.path(_ONNX), batches[0])
-        run = open_onnx(workspace.path(_ONNX))
+        run = OnnxModel(workspace.path(_ONNX))
         checks.append(_check_onnx(proven.model, run, batches))
         if val is not None:
             onnx_accuracy = accuracy_of(lambda images: run([images])[0], val)

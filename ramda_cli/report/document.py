@@ -16,7 +16,7 @@ class ModelEntry:
     """Which model.
 
     Attributes:
-        kind: `timm`, `file` or `package`.
+        kind: `timm`, `huggingface`, `file` or `package`.
         weights: where they came from.
         license: of these weights, as the hub abbreviates it; null where it is not known.
     """

@@ -29,10 +29,6 @@ class Size:
     params: int
     channels: int
 
-    def of(self, metric: str) -> int:
-        """Return one of the three by name."""
-        return {"macs": self.macs, "params": self.params, "channels": self.channels}[metric]
-
 
 class CostModel:
     """The size of a model for any number of kept channels per group."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ramda_cli.structure.groups import DependencyGroup
 from ramda_cli.structure.support import Support
 
-Counts = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 
@@ -32,9 +32,9 @@ class Widths:
             channels and multiple, and keep the same count.
     """
 
-    channels: Counts
-    multiple: Counts
-    family: Counts
+    channels: Integers
+    multiple: Integers
+    family: Integers
 
     @property
     def free(self) -> bool:
@@ -42,12 +42,12 @@ class Widths:
         return bool((self.multiple == 1).all()) and np.unique(self.family).size == self.family.size
 
     @property
-    def first(self) -> Counts:
+    def first(self) -> Integers:
         """Return how many channels of each group the first block has."""
         remainder = self.channels % self.multiple
         return np.where(remainder == 0, self.multiple, remainder)
 
-    def at_least(self, kept: Counts) -> Counts:
+    def at_least(self, kept: Integers) -> Integers:
         """Return the smallest allowed counts that are not below these, never 0."""
         wanted = np.zeros(self.family.max(initial=-1) + 1, dtype=np.int64)
         np.maximum.at(wanted, self.family, np.maximum(kept, 1))

@@ -20,7 +20,7 @@ class Blocks:
         sizes, multiple, family = widths.channels, widths.multiple, widths.family
         group = np.repeat(np.arange(sizes.size), sizes)
         place = np.array([(family[:i] == f).sum() for i, f in enumerate(family)])
-        blocks = 1 + (sizes - widths.first + multiple - 1) // multiple
+        blocks = 1 + (sizes - widths.first) // multiple
         self._per_family = int(blocks.max(initial=1))
         self._families = int(family.max(initial=-1)) + 1
         self._width = int(((place + 1) * multiple).max(initial=1))

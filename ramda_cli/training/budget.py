@@ -28,7 +28,7 @@ Mask = npt.NDArray[np.bool_]
 _CLOSE = 0.005
 """A set within this share below the budget is taken at once."""
 
-UNITS = {"size_mb": 10**6, "latency": 10**6}
+_UNITS = {"size_mb": 10**6, "latency": 10**6}
 """What a megabyte and a millisecond are of the units that are counted: bytes and nanoseconds."""
 
 
@@ -124,7 +124,10 @@ class Budget:
         return self._fill(self._mask(blocks[: low - 1]), blocks[low - 1 :], counts)
 
     def _fill(self, zero: Mask, candidates: list[npt.NDArray[np.int64]], counts: Costs) -> Mask:
-        """Add blocks in order, passing over those that would undershoot, until close enough."""
+        """Add blocks in order, passing over those that would undershoot, until close enough.
+
+        The first of the candidates is known to be enough.
+        """
         best, closest = zero, -math.inf
         passed_over: set[int] = set()
         for block in candidates:
@@ -142,7 +145,7 @@ class Budget:
                 best, closest = trial, excess
             if excess >= -_CLOSE:
                 return trial
-        return zero if closest == -math.inf else best
+        return best
 
     def _excess(self, zero: Mask, counts: Costs) -> float:
         """Return by which share the limit that is furthest from being met is exceeded."""
@@ -211,7 +214,7 @@ def _limit(
     widths: Widths,
     reference: float | None,
 ) -> Limit:
-    name, unit = metric.replace("_", "-"), UNITS.get(metric, 1)
+    name, unit = metric.replace("_", "-"), _UNITS.get(metric, 1)
     dense = cost.measure(metric, cost.channels)
     whole = dense if reference is None else reference
     count = math.floor(amount * whole) if amount <= 1 else round(amount * unit)

@@ -508,7 +508,7 @@ def test_a_failed_proof_is_exit_3_and_no_model(
     where = {
         "removal": ("ramda_cli.pipeline.prune", "remove", "smaller model against trained model"),
         "safetensors": ("ramda_cli.pipeline.files", "load", "model.safetensors, loaded afresh,"),
-        "onnx": ("ramda_cli.pipeline.files", "open_onnx", "model.onnx in ONNX Runtime"),
+        "onnx": ("ramda_cli.pipeline.files", "OnnxModel", "model.onnx in ONNX Runtime"),
     }
     name, function, said = where[stage]
     real = getattr(module(name), function)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ramda_cli.errors import OutputError
-from ramda_cli.export import export_onnx, load, open_onnx, save
+from ramda_cli.export import OnnxModel, export_onnx, load, save
 from ramda_cli.structure.running import outputs_of
 from tests.export.helpers import CASES
 
@@ -32,7 +32,7 @@ def test_onnx_agrees_with_torch_at_any_batch_size(name: str, tmp_path: Path) -> 
     modes = [module.training for module in model.modules()]
     export_onnx(model, tmp_path / "model.onnx", (case.example,))
     assert [module.training for module in model.modules()] == modes
-    run = open_onnx(tmp_path / "model.onnx")
+    run = OnnxModel(tmp_path / "model.onnx")
     for batch in (1, 2, 7):
         images = torch.randn(batch, *case.example.shape[1:])
         with torch.no_grad():
@@ -45,7 +45,7 @@ def test_onnx_agrees_with_torch_at_any_batch_size(name: str, tmp_path: Path) -> 
 def test_integer_inputs_stay_integers(tmp_path: Path) -> None:
     model, ids = Counted().eval(), torch.tensor([1, 8, 4])
     export_onnx(model, tmp_path / "m.onnx", (torch.randn(2, 6), ids[:2]))
-    run = open_onnx(tmp_path / "m.onnx")
+    run = OnnxModel(tmp_path / "m.onnx")
     x = torch.randn(3, 6)
     torch.testing.assert_close(run([x, ids])[0], model(x, ids).detach())
 
@@ -55,7 +55,7 @@ def test_keyword_inputs_of_a_graph_keep_their_names_and_a_free_batch(tmp_path: P
     save(case.smaller, case.plan, tmp_path / "model.safetensors")
     model = load(tmp_path / "model.safetensors")
     export_onnx(model, tmp_path / "m.onnx", case.example)
-    run = open_onnx(tmp_path / "m.onnx")
+    run = OnnxModel(tmp_path / "m.onnx")
     assert run.batch is None
     inputs = {"ids": torch.tensor([0, 8, 3]), "x": torch.randn(3, 6)}
     for actual, expected in zip(run.on(inputs), outputs_of(model, inputs), strict=True):
@@ -65,7 +65,7 @@ def test_keyword_inputs_of_a_graph_keep_their_names_and_a_free_batch(tmp_path: P
 def test_sizes_can_be_fixed_and_the_opset_chosen(tmp_path: Path) -> None:
     model, x = nn.Linear(6, 4).eval(), torch.randn(1, 6)
     export_onnx(model, tmp_path / "m.onnx", (x,), fixed=True, opset=18)
-    run = open_onnx(tmp_path / "m.onnx")
+    run = OnnxModel(tmp_path / "m.onnx")
     assert (run.batch, run.half) == (1, False)
     torch.testing.assert_close(run([x])[0], model(x).detach())
     assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == 18
@@ -83,7 +83,7 @@ def test_half_precision_halves_the_weights_and_keeps_fp32_around_them(tmp_path: 
     model, x = nn.Linear(64, 64).eval(), torch.randn(3, 64)
     for half in (False, True):
         export_onnx(model, tmp_path / f"{half}.onnx", (x,), half=half)
-    run = open_onnx(tmp_path / "True.onnx")
+    run = OnnxModel(tmp_path / "True.onnx")
     assert run.half
     (actual,) = run([x])
     assert actual.dtype == torch.float32
@@ -106,7 +106,7 @@ def test_large_weights_lie_beside_the_file(tmp_path: Path, monkeypatch: pytest.M
     export_onnx(model, tmp_path / "m.onnx", (torch.randn(2, 64),))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
     x = torch.randn(3, 64)
-    torch.testing.assert_close(open_onnx(tmp_path / "m.onnx")([x])[0], model(x).detach())
+    torch.testing.assert_close(OnnxModel(tmp_path / "m.onnx")([x])[0], model(x).detach())
 
 
 def test_the_exporter_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -132,9 +132,9 @@ def test_a_file_that_onnx_runtime_does_not_take_is_named(tmp_path: Path) -> None
     path.write_bytes(b"no protobuf")
     for _ in range(2):
         with pytest.raises(OutputError, match=f"^cannot open {path}: "):
-            open_onnx(path)
+            OnnxModel(path)
         path.unlink(missing_ok=True)
     export_onnx(nn.Linear(2, 2).eval(), path, (torch.randn(2, 2),))
     onnx.checker.check_model(path)
     with pytest.raises(OutputError, match=f"^cannot run {path}: "):
-        open_onnx(path)([torch.randn(2, 3)])
+        OnnxModel(path)([torch.randn(2, 3)])

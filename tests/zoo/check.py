@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ramda_cli.errors import RamdaError
-from ramda_cli.export import export_onnx, load, open_onnx, save
+from ramda_cli.export import OnnxModel, export_onnx, load, save
 from ramda_cli.models.loaded import ModelSource
 from ramda_cli.structure import Structure, Support, identify, zero_
 from ramda_cli.structure.cost import CostModel
@@ -196,7 +196,7 @@ def _onnx(model: nn.Module, inputs: Any, path: Path) -> float | str:
     """Return how much ONNX Runtime differs in float32, or why it cannot run."""
     try:
         export_onnx(model, path, inputs)
-        run = open_onnx(path)
+        run = OnnxModel(path)
         leaves = pytree.tree_leaves(inputs)
         actual = run([leaf for leaf in leaves if isinstance(leaf, Tensor)])
     except RamdaError as error:
