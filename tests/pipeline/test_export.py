@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,9 @@ import pytest
 import timm
 import torch
 from torch import nn
+from typer.testing import CliRunner, Result
 
+from ramda_cli.cli.app import app
 from ramda_cli.errors import EquivalenceError, FileFormatError, ModelError, OutputError
 from ramda_cli.export import OnnxModel, TorchExported, load, save
 from ramda_cli.pipeline import ExportSettings, export, verify
@@ -219,13 +220,12 @@ def test_an_error_names_the_output(tmp_path: Path) -> None:
 
 
 def test_the_command(file: Path, tmp_path: Path) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "ramda_cli", "export", str(file), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["export", str(file), *arguments])
 
     target = str(tmp_path / "m.onnx")
     done = run("--format", "onnx", "--fp16", "--opset", "18", "-o", target, "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["checks"][0]["name"] == "m.onnx in float16"
     assert result["loads_with"] == f'onnxruntime.InferenceSession("{target}")'
@@ -234,5 +234,5 @@ def test_the_command(file: Path, tmp_path: Path) -> None:
         (("--format", "onnx", "--batch", "many"), "--batch is dynamic or a whole number"),
     ):
         done = run(*arguments, "-o", target)
-        assert done.returncode == 2
+        assert done.exit_code == 2
         assert message in done.stderr

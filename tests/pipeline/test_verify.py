@@ -1,7 +1,5 @@
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner, Result
 
+from ramda_cli.cli.app import app
 from ramda_cli.errors import FileFormatError, OutputError
 from ramda_cli.export import export_onnx, load, save
 from ramda_cli.pipeline import verify
@@ -196,17 +196,16 @@ def test_a_graph_that_does_not_run_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_the_lines_and_exits_3(copied: Path) -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "ramda_cli", "verify", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["verify", *arguments])
 
     done = run(str(copied), "--json", "--junit", str(copied / "verify.xml"))
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["passed"] is True
     assert 'classname="ramda.verify"' in (copied / "verify.xml").read_text()
     grown(copied)
     done = run(str(copied))
-    assert done.returncode == 3
+    assert done.exit_code == 3
     assert [line.split()[:2] for line in done.stdout.splitlines()][:4] == [
         ["passed", "header"],
         ["passed", "model.safetensors"],
