@@ -146,7 +146,11 @@ def junit(verdicts: Sequence[Verdict], *, suite: str, command: str = "check") ->
     """Return the verdicts of a command as JUnit XML, a test case each."""
     failures = sum(not verdict.passed for verdict in verdicts)
     root = ElementTree.Element(
-        "testsuite", name=suite, tests=str(len(verdicts)), failures=str(failures), errors="0"
+        "testsuite",
+        name=_clean(suite),
+        tests=str(len(verdicts)),
+        failures=str(failures),
+        errors="0",
     )
     for verdict in verdicts:
         case = ElementTree.SubElement(
@@ -164,5 +168,5 @@ def _model_bytes(report: Report) -> int:
 
 
 def _clean(text: str) -> str:
-    # A metric's name comes from the file, and XML has no place for control characters.
+    # Names come from files and of files, and XML has no place for control characters.
     return "".join(c if c.isprintable() else " " for c in text)

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from ramda_cli.report.formatting import count, difference, percent, share_of, text_of
 from ramda_cli.report.inspection import CandidateEntry, DenseSize, Inspection, Outcome
+from ramda_cli.report.phrases import model_text
 from ramda_cli.report.plain import parse_inspection
 from ramda_cli.report.tables import facts, fixed_table, titled_table
 
@@ -52,7 +53,7 @@ def _summary(found: Inspection) -> list[tuple[str, Text]]:
     model, size = found.model, found.size
     fixed = sum(entry.channels for entry in found.fixed)
     return [
-        ("model", text_of(f"{model.name}, {model.classes} classes, weights: {model.weights}")),
+        ("model", text_of(model_text(model))),
         (
             "size",
             Text(

@@ -196,12 +196,13 @@ def _proof(report: Report) -> str:
 
 
 def _limits(report: Report) -> str:
+    classes = report.model.classes
+    knows = f"It tells {classes} classes apart and knows no others. " if classes else ""
     return "\n".join(
         (
             "- The proof compares the models before and after the removal. What training gained or"
             " lost is in the table of accuracy, and it was measured on one data set.",
-            f"- It tells {report.model.classes} classes apart and knows no others. What the"
-            " starting weights and the data are biased to, it is too.",
+            f"- {knows}What the starting weights and the data are biased to, it is too.",
             "- Fewer MACs need not mean less time: `ramda bench model.safetensors` measures.",
             *(
                 ()

@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from ramda_cli.report.document import Asked, Reached, Report
+from ramda_cli.report.document import Asked, ModelEntry, Reached, Report
 from ramda_cli.report.formatting import count, duration, percent, size_bytes, text_of
 
 _UNITS = {
@@ -77,6 +77,12 @@ def training_text(report: Report) -> str:
         f"{training.method}, {training.epochs} epochs, {count(training.steps)} steps,"
         f" {duration(training.seconds)} on {again.device}, seed {again.seed}"
     )
+
+
+def model_text(model: ModelEntry) -> str:
+    """Return which model it was; one without classes is no classifier."""
+    classes = f", {model.classes} classes" if model.classes else ""
+    return f"{model.name}{classes}, weights: {model.weights}"
 
 
 def data_text(report: Report) -> str:

@@ -9,7 +9,14 @@ from ramda_cli.report.formatting import (
     share_of,
     text_of,
 )
-from ramda_cli.report.phrases import asked_text, data_text, reached_amount, training_text, unit_of
+from ramda_cli.report.phrases import (
+    asked_text,
+    data_text,
+    model_text,
+    reached_amount,
+    training_text,
+    unit_of,
+)
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.tables import (
     accuracy_table,
@@ -71,7 +78,7 @@ def _summary(report: Report) -> list[tuple[str, Text]]:
     model, training, again = report.model, report.training, report.reproducibility
     versions = ", ".join(f"{name} {version}" for name, version in again.versions.items())
     rows = [
-        ("model", text_of(f"{model.name}, {model.classes} classes, weights: {model.weights}")),
+        ("model", text_of(model_text(model))),
         ("data", text_of(data_text(report))),
         ("asked", asked_text(report.asked)),
         *(("reached", _reached(each)) for each in (report.reached, *report.further)),

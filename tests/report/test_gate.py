@@ -105,10 +105,11 @@ def test_a_speed_up_needs_a_dense_model():
 
 def test_junit_has_a_case_for_each_demand():
     named = replace(REPORT, accuracy=replace(REPORT.accuracy, metric="a<b>&\x1b\x00"))
-    text = junit(judge(named, Limits(macs=10, metric=0.999)), suite="ramda check model.safetensors")
+    verdicts = judge(named, Limits(macs=10, metric=0.999))
+    text = junit(verdicts, suite="ramda check model\x1b.safetensors")
     root = ElementTree.fromstring(text)
     assert root.attrib == {
-        "name": "ramda check model.safetensors",
+        "name": "ramda check model .safetensors",
         "tests": "3",
         "failures": "2",
         "errors": "0",

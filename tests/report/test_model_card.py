@@ -105,6 +105,13 @@ def test_a_reader_finds_figures_proof_command_and_how_to_load_it() -> None:
     assert "model.onnx" not in text
 
 
+def test_a_model_that_is_no_classifier_tells_no_classes_apart() -> None:
+    assert "classes apart" in str(card_of(REPORT))
+    text = str(card_of(with_model(classes=0)))
+    assert "classes apart" not in text
+    assert "- What the starting weights and the data are biased to, it is too." in text
+
+
 def test_what_lost_nothing_is_not_said_to_have_other_widths() -> None:
     size = replace(REPORT.size, pruned=REPORT.size.dense)
     assert "dense widths" not in card_of(replace(REPORT, size=size)).text

@@ -87,6 +87,13 @@ def test_a_drop_and_a_failed_gate_are_said_aloud() -> None:
     assert "ONNX" not in text
 
 
+def test_a_model_that_is_no_classifier_has_no_classes() -> None:
+    model = replace(REPORT.model, classes=0)
+    shown = rendered(render_terminal, build_report(replace(REPORT, model=model)))
+    assert f"{model.name}, weights: " in words(shown)
+    assert "classes, weights" not in shown
+
+
 def test_a_latency_that_was_not_measured_has_no_table() -> None:
     text = rendered(render_terminal, build_report(replace(REPORT, latency=None)))
     assert "speed-up" not in text
