@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -10,16 +10,14 @@ from ramda_cli.cli import options
 from ramda_cli.cli.output import model_file, print_json, stdout_console, stdout_to_stderr
 from ramda_cli.cli.progress import progress
 from ramda_cli.cli.verdicts import render_verdicts
+from ramda_cli.config.schema import ExportFormat, ExportLayout
 from ramda_cli.errors import ConfigError
 from ramda_cli.report.gate import Verdict
-
-Format = Literal["onnx", "torch-export", "timm", "hf"]
-Layout = Literal["per-layer", "dense"]
 
 
 def export(
     file: options.PrunedFile,
-    format: Annotated[Format, typer.Option("--format", help="What to write.")],
+    format: Annotated[ExportFormat, typer.Option("--format", help="What to write.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="PATH", help="Where to write it.")
     ],
@@ -40,7 +38,7 @@ def export(
         typer.Option("--fp16", help="onnx: half precision, with fp32 inputs and outputs."),
     ] = False,
     layout: Annotated[
-        Layout | None,
+        ExportLayout | None,
         typer.Option(
             "--layout",
             help="timm and hf: the smaller tensors, where the configuration can say their sizes,"

@@ -23,6 +23,8 @@ Penalize = Literal["consumers", "paper"]
 Precision = Literal["fp32", "bf16"]
 Method = Literal["ramda", "taylor", "magnitude"]
 Layout = Literal["per-layer", "uniform"]
+ExportFormat = Literal["onnx", "torch-export", "timm", "hf"]
+ExportLayout = Literal["per-layer", "dense"]
 Count = Annotated[float, Field(gt=0.0, description="a share in (0, 1] or a whole count above 1")]
 Megabytes = Annotated[
     float, Field(gt=0.0, description="a share in (0, 1] or megabytes (10^6 bytes) above 1")

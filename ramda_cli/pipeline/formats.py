@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from ramda_cli.config.schema import ExportFormat, ExportLayout
 from ramda_cli.errors import ModelError
 from ramda_cli.export import export_onnx, export_torch
 from ramda_cli.export.dense import dense_module, uniform_module
@@ -25,9 +26,6 @@ from ramda_cli.structure.running import runner
 from ramda_cli.verification import Check, check_probe
 from ramda_cli.verification.proof import FLOAT64_TOLERANCE
 
-Format = Literal["onnx", "torch-export", "timm", "hf"]
-Layout = Literal["per-layer", "dense"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
@@ -41,11 +39,11 @@ class ExportSettings:
         layout: of a directory: the smaller tensors, or dense ones with zeros.
     """
 
-    format: Format
+    format: ExportFormat
     batch: int | None = None
     opset: int | None = None
     half: bool = False
-    layout: Layout = "per-layer"
+    layout: ExportLayout = "per-layer"
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def _mapping(document: dict[str, Any], *keys: str) -> dict[str, Any]:
     return document
 
 
-def _source(probed: Probed, format: Format) -> ModelSource:
+def _source(probed: Probed, format: ExportFormat) -> ModelSource:
     """Return the class that the loaded model is of, which loading has checked."""
     source = probed.document["source"]
     kind = {"timm": "timm", "hf": "huggingface"}.get(format)
@@ -130,7 +128,7 @@ def _example(probed: Probed, batch: int | None) -> ExampleInputs:
     return probed.probe.inputs() if batch is None else inputs_of_batch(probed, batch)
 
 
-WRITERS: dict[Format, Callable[[Probed, Path, ExportSettings], Exported]] = {
+WRITERS: dict[ExportFormat, Callable[[Probed, Path, ExportSettings], Exported]] = {
     "onnx": _to_onnx,
     "torch-export": _to_torch_export,
     "timm": _to_directory,
