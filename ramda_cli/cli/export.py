@@ -91,7 +91,7 @@ def _batch(text: str | None) -> int | None:
         return None
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise ConfigError(
-            f"--batch is dynamic or a whole number up to 1024, got {text!r}",
+            f"--batch is dynamic or a whole number from 1 to 1024, got {text!r}",
             hint="for example --batch 1",
         )
     return int(text)

@@ -52,12 +52,16 @@ def uniform_module(
     """
     held = _complete(source, _shapes(source), smaller)
     fitted = _fitted(source, held) if source.kind == "huggingface" else source
-    for name, shape in _shapes(fitted).items():
+    try:
+        shapes = _shapes(fitted)
+    except ModelError as error:
+        # The dense sizes were taken just before, so these are what is refused.
+        raise _only_dense(str(error).rstrip(".")) from error
+    for name, shape in shapes.items():
         if shape != held[name].shape:
-            raise ModelError(
+            raise _only_dense(
                 f"{source.name} is built with {name} of shape {tuple(shape)}, not"
-                f" {tuple(held[name].shape)}: only ramda_cli.load loads the smaller tensors",
-                hint="--layout dense keeps the dense shapes, with zeros, and loads everywhere",
+                f" {tuple(held[name].shape)}"
             )
     module = build_module(fitted)
     module.load_state_dict(held)
@@ -157,6 +161,13 @@ def _shapes(source: ModelSource) -> dict[str, torch.Size]:
             hint="--layout dense keeps the dense shapes, with zeros, and loads everywhere",
         ) from error
     return {name: tensor.shape for name, tensor in state.items()}
+
+
+def _only_dense(why: str) -> ModelError:
+    return ModelError(
+        f"{why}: only ramda_cli.load loads the smaller tensors",
+        hint="--layout dense keeps the dense shapes, with zeros, and loads everywhere",
+    )
 
 
 def _does_not_fit(name: str) -> FileFormatError:

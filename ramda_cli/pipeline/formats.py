@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -25,6 +25,8 @@ from ramda_cli.structure.export import ExampleInputs
 from ramda_cli.structure.running import runner
 from ramda_cli.verification import Check, check_probe
 from ramda_cli.verification.proof import FLOAT64_TOLERANCE
+
+_LIBRARY: Final[dict[ExportFormat, str]] = {"timm": "timm", "hf": "transformers"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ def _to_directory(probed: Probed, target: Path, settings: ExportSettings) -> Exp
     write_directory(module, source, target, **_described(probed))
     plain = open_directory(source, target)
     check = check_probe(
-        f"{target.name}, loaded by {settings.format} alone,",
+        f"{target.name}, loaded by {_LIBRARY[settings.format]} alone,",
         probed.probe,
         running(target, runner(plain, torch.float64)),
         dtype="float64",
@@ -118,7 +120,7 @@ def _source(probed: Probed, format: ExportFormat) -> ModelSource:
     kind = {"timm": "timm", "hf": "huggingface"}.get(format)
     if probed.document["layout"] != "native" or source["kind"] != kind:
         raise ModelError(
-            f"the model in {probed.path} is of no class that {format} has",
+            f"the model in {probed.path} is of no class that {_LIBRARY[format]} has",
             hint="--format onnx and torch-export take any model",
         )
     return ModelSource(source["kind"], source["name"], source["arguments"])

@@ -117,6 +117,16 @@ def test_widths_that_differ_by_layer_have_no_configuration() -> None:
     assert caught.value.hint.startswith("--layout dense")
 
 
+def test_sizes_that_the_configuration_refuses_are_no_damaged_file() -> None:
+    torch.manual_seed(0)
+    config = LlamaConfig(intermediate_size=48, num_key_value_heads=4, **SIZES)
+    heads = {f"model.layers.{layer}.self_attn.q_proj": [0] for layer in (0, 1)}
+    case = zeroed(LlamaForCausalLM(config).eval(), heads)
+    with pytest.raises(ModelError, match=r"\(3\): only ramda_cli.load loads") as caught:
+        uniform_module(source_of(case), case.smaller.state_dict())
+    assert caught.value.hint.startswith("--layout dense")
+
+
 @pytest.mark.parametrize(
     ("kept", "fits"),
     [

@@ -160,7 +160,7 @@ def test_a_plan_and_details_are_not_believed(
 def test_smaller_tensors_that_timm_does_not_take_are_refused(file: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"only ramda_cli\.load loads the smaller tensors"):
         export(file, tmp_path / "smaller", ExportSettings(format="timm"))
-    with pytest.raises(ModelError, match="is of no class that hf has"):
+    with pytest.raises(ModelError, match="is of no class that transformers has"):
         export(file, tmp_path / "smaller", ExportSettings(format="hf"))
     assert list(tmp_path.iterdir()) == []
 
