@@ -85,6 +85,8 @@ def check(
 ) -> None:
     """Demand things of a pruned model; exit 3 if one does not hold. The proof must have passed.
 
+    The figures are those in the file, unless --measure takes the latency anew.
+
     Examples:
       ramda check out --max-params 10M --max-macs 2G --max-drop 0.5
       ramda check out/model.safetensors --min-metric 0.75 --junit check.xml

@@ -25,6 +25,8 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of a pruned model on the validation part of DATA.
 
+    The file is enough: no base weights and no model code.
+
     Examples:
       ramda eval out/model.safetensors --data digits
       ramda eval out --data photos --json

@@ -23,6 +23,8 @@ def inspect(
 ) -> None:
     """Show which channels of MODEL can be removed, which cannot and why. Nothing is trained.
 
+    A removal is tried, to say what the smaller model will be.
+
     Examples:
       ramda inspect resnet50
       ramda inspect vit_tiny_patch16_224 --no-pretrained

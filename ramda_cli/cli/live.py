@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID
 from rich.progress_bar import ProgressBar
 from rich.text import Text
@@ -56,7 +57,7 @@ class LiveObserver:
 
     def note(self, text: str) -> None:
         """Print the note above the display."""
-        self._console.print(Text("  note: ", style="yellow") + text_of(text))
+        self._console.print(_indented(Text("note: ", style="yellow") + text_of(text)))
 
     def train_start(self, steps: int, epochs: int) -> None:
         """Give the stage a bar."""
@@ -81,8 +82,7 @@ class LiveObserver:
             self._counter.values.update(values)
             self._show_numbers()
             shown, of = self._counter.values, f"/{self._counter.epochs}"
-        line = Text(f"  epoch {epoch}{of}  {describe(shown)}", style="dim")
-        self._console.print(line)
+        self._console.print(_indented(Text(f"epoch {epoch}{of}  {describe(shown)}", style="dim")))
 
     def train_end(self) -> None:
         """Remove the numbers under the bar."""
@@ -91,8 +91,7 @@ class LiveObserver:
 
     def _show_numbers(self) -> None:
         if self._counter is not None:
-            line = f"  {describe(self._counter.values)}"
-            self._display.numbers = Text(line)
+            self._display.numbers = _indented(Text(describe(self._counter.values)))
 
     def _label(self) -> Text:
         label = text_of(self._name, style="bold")
@@ -112,11 +111,16 @@ class LiveObserver:
         self._console.print(line.append(f"  {seconds}", style="dim"))
 
 
+def _indented(text: Text) -> Padding:
+    """Return text that stands under its stage, on every line that it takes."""
+    return Padding(text, (0, 0, 0, 2), expand=False)
+
+
 class _Display(Progress):
     """One row per stage, and under them the numbers of the training."""
 
     def __init__(self, console: Console, *, spinner: str) -> None:
-        self.numbers: Text | None = None
+        self.numbers: RenderableType | None = None
         columns = (SpinnerColumn(spinner), _Label(), _Bar(console), _Times())
         super().__init__(*columns, console=console, transient=True)
 

@@ -21,8 +21,8 @@ from ramda_cli.config.schema import (
 
 CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 MODEL_HELP: Final = (
-    "A timm name, hf-hub:org/name, path/to/file.py:factory, digits-resnet (ships with ramda),"
-    " or a pruned model.safetensors."
+    "A timm name, hf-hub:org/name, a local timm directory, path/to/file.py:factory, or"
+    " digits-resnet (ships with ramda)."
 )
 _DATA_HELP: Final = (
     "digits, a directory of class folders, a parquet file or directory, imagenet, torch/NAME,"
@@ -175,8 +175,8 @@ Target = Annotated[
         "--target",
         panel="What goes",
         metavar="METRIC=AMOUNT",
-        help="The size to reach: macs, params, channels, size-mb or latency, as a share of dense or"
-        " absolute: macs=0.5, params=10M, latency=8 (milliseconds); repeatable.",
+        help="The size to reach: macs, params, channels, size-mb or latency, as a share of dense"
+        " (up to 1) or absolute: macs=0.5, params=10M, latency=8 (milliseconds); repeatable.",
     ),
 ]
 Weight = Annotated[

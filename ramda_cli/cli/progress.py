@@ -10,7 +10,7 @@ from ramda_cli.cli.live import LiveObserver
 from ramda_cli.cli.output import stderr_console
 from ramda_cli.cli.steps import StepCounter, describe
 from ramda_cli.observer import Observer
-from ramda_cli.report.formatting import text_of
+from ramda_cli.report.formatting import counted, text_of
 
 
 @contextmanager
@@ -52,7 +52,7 @@ class PlainObserver:
     def train_start(self, steps: int, epochs: int) -> None:
         """Print how long training is."""
         self._counter = StepCounter(steps=steps, epochs=epochs, started=self._clock())
-        self._print(f"training: {epochs} epochs, {steps} steps")
+        self._print(f"training: {counted(epochs, 'epoch')}, {counted(steps, 'step')}")
 
     def train_step(self, step: int, values: Mapping[str, float]) -> None:
         """Print the step if nothing was printed for a while."""

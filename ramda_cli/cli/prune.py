@@ -80,6 +80,8 @@ def prune(
 ) -> None:
     """Fine-tune MODEL until whole channels are zero, remove them, prove that nothing changed.
 
+    A proof that fails, and a target that cannot be reached, is exit 3.
+
     Examples:
       ramda prune digits-resnet --data digits --target macs=0.5 -o out
       ramda prune resnet50 --data imagenet --data-dir /data --target params=10M

@@ -31,6 +31,8 @@ def report(
 ) -> None:
     """Show the report of a pruned model, from FILE alone.
 
+    The header is read, the weights are not loaded.
+
     Examples:
       ramda report out/model.safetensors
       ramda report out --format json

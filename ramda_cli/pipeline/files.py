@@ -141,7 +141,7 @@ def discarding_unproven(workspace: Workspace) -> Iterator[None]:
 
 def _check_reloaded(model: nn.Module, reloaded: nn.Module, batches: list[ExampleInputs]) -> Check:
     check = compare(
-        "model.safetensors, loaded afresh,",
+        "model.safetensors loaded afresh",
         runner(model, torch.float64),
         runner(reloaded, torch.float64),
         batches,

@@ -11,6 +11,7 @@ from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.models.loading import load_model
 from ramda_cli.observer import Observer
 from ramda_cli.report.document import FixedEntry, ModelEntry
+from ramda_cli.report.formatting import counted
 from ramda_cli.report.inspection import (
     CandidateEntry,
     DenseSize,
@@ -53,7 +54,7 @@ def inspect(
         keep=structure.keep,
         residual=structure.residual,
     )
-    observer.stage("discover", f"{len(found.groups)} groups")
+    observer.stage("discover", counted(len(found.groups), "group"))
     cost = CostModel(found)
     dense = cost.size()
     nothing = cost.size(np.zeros_like(cost.channels))

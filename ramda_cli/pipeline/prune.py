@@ -25,6 +25,7 @@ from ramda_cli.pipeline.targets import asked, held_for_widths, plan_target, requ
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.regularizers import GroupLasso
 from ramda_cli.report.document import Latency
+from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, discover, identify, input_channel_structure
 from ramda_cli.structure.widths import hold_back
 from ramda_cli.surgery import remove
@@ -62,7 +63,8 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
     planned = plan_target(config, loaded, structure, device=device, observer=observer)
     cost = planned.cost
     penalized = _penalties(config, structure, loaded)
-    observer.stage("discover", f"{len(structure.groups)} groups, {cost.size().channels:,} channels")
+    groups = counted(len(structure.groups), "group")
+    observer.stage("discover", f"{groups}, {counted(cost.size().channels, 'channel')}")
 
     workspace.start()
     workspace.write_text("config.yaml", dump_config(config))
@@ -81,7 +83,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         require_reached(planned, support)
         smaller, plan = remove(model, structure, support, source=loaded.source)
         smaller.eval()
-        observer.stage("remove", f"{cost.size().channels - size.channels:,} channels")
+        observer.stage("remove", counted(cost.size().channels - size.channels, "channel"))
 
         observer.stage("verify", "float64 and float32")
         proven = prove(model, smaller, proof_batches(data.val), data.val)

@@ -15,6 +15,7 @@ from ramda_cli.pipeline.proving import proof_batches, prove
 from ramda_cli.pipeline.summary import Outcome, reproducibility, summarize
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.report.document import Asked
+from ramda_cli.report.formatting import counted
 from ramda_cli.structure import discover, identify
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.surgery import fold_constants_
@@ -47,7 +48,8 @@ def remove(config: RemoveConfig, observer: Observer) -> dict[str, object]:
     observer.stage("discover", "exporting")
     structure = discover(checkpoint.module, checkpoint.probes[0], keep=config.keep)
     cost = CostModel(structure)
-    observer.stage("discover", f"{len(structure.groups)} groups, {cost.size().channels:,} channels")
+    groups = counted(len(structure.groups), "group")
+    observer.stage("discover", f"{groups}, {counted(cost.size().channels, 'channel')}")
 
     observer.stage("remove", "zero and constant channels")
     folded = copy.deepcopy(checkpoint.module)
@@ -56,12 +58,12 @@ def remove(config: RemoveConfig, observer: Observer) -> dict[str, object]:
     zeros = count_zeros(checkpoint.module, structure, support, folding)
     if not support.removable:
         raise _nothing_to_remove(config, zeros)
-    counted = (*_describe("filters", zeros.filters), *_describe("input slices", zeros.inputs))
-    for note in counted:
+    remarks = (*_describe("filters", zeros.filters), *_describe("input slices", zeros.inputs))
+    for note in remarks:
         observer.note(note)
     smaller, plan = remove_channels(folded, structure, support, source=checkpoint.source)
     removed = cost.size().channels - cost.size(cost.kept(support.removable)).channels
-    observer.stage("remove", f"{removed:,} channels")
+    observer.stage("remove", counted(removed, "channel"))
 
     observer.stage("verify", "float64 and float32")
     batches = checkpoint.probes if data is None else proof_batches(data.val)
@@ -78,7 +80,7 @@ def remove(config: RemoveConfig, observer: Observer) -> dict[str, object]:
         outcome = Outcome(
             source=checkpoint.source, classes=len(checkpoint.labels), dense=checkpoint.module,
             data=data, asked=Asked(), structure=structure, support=support, cost=cost, files=files,
-            notes=(*notes, *counted), again=reproducibility(config, seed=0, device="cpu"),
+            notes=(*notes, *remarks), again=reproducibility(config, seed=0, device="cpu"),
         )  # fmt: skip
         document = files.finish(lambda listed: summarize(outcome, listed))
     workspace.finish()

@@ -98,8 +98,7 @@ def verdict_of(check: Check) -> Verdict:
     if check.max_abs_difference != check.max_abs_difference:
         return Verdict(name, "outputs of other shapes, or not finite", False)
     text = (
-        f"differs by {difference(check.max_abs_difference)}"
-        f" of at most {difference(check.tolerance)}"
+        f"differs by {difference(check.max_abs_difference)}; at most {difference(check.tolerance)}"
     )
     return Verdict(name, text, check.passed)
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ramda_cli.report.document import Accuracy, GroupEntry, Report
-from ramda_cli.report.formatting import count, percent, share_of, text_of
+from ramda_cli.report.formatting import count, counted, percent, share_of, text_of
 from ramda_cli.report.markdown import escaped, table
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.rows import paired_sizes
@@ -17,7 +17,7 @@ from ramda_cli.report.tables import titled_table
 
 @dataclass(frozen=True)
 class Line:
-    """One figure of both models, as text; `change` is the second's over the first's."""
+    """One figure of both models, as text; `change` is from the first to the second."""
 
     label: str
     first: str
@@ -75,7 +75,7 @@ def _cells(line: Line) -> tuple[str, str, str, str]:
 def _figures(one: Report, other: Report) -> Iterator[Line]:
     yield Line("model", one.model.name, other.model.name)
     for row in paired_sizes(one.size.pruned, other.size.pruned):
-        yield Line(row.label, row.first, row.second, row.left)
+        yield Line(row.label, row.first, row.second, _change(row.share, digits=1))
     macs = [share_of(r.size.pruned.macs, r.size.dense.macs) for r in (one, other)]
     yield Line("MACs, of dense", percent(macs[0]), percent(macs[1]))
     yield from _accuracy(one.accuracy, other.accuracy)
@@ -101,7 +101,9 @@ def _verdict(report: Report) -> str:
 
 def _training(report: Report) -> str:
     training = report.training
-    return "none" if training is None else f"{training.method}, {training.epochs} epochs"
+    if training is None:
+        return "none"
+    return f"{training.method}, {counted(training.epochs, 'epoch')}"
 
 
 def _accuracy(one: Accuracy | None, other: Accuracy | None) -> Iterator[Line]:
@@ -125,8 +127,12 @@ def _groups(one: Report, other: Report) -> Iterator[Line]:
     kept = [{group.name: group for group in report.groups} for report in (one, other)]
     for name in dict.fromkeys([*kept[0], *kept[1]]):
         a, b = (groups.get(name) for groups in kept)
-        change = "" if a is None or b is None else percent(share_of(b.kept, a.kept), 0)
+        change = "" if a is None or b is None else _change(share_of(b.kept, a.kept), digits=0)
         yield Line(name, _kept(a), _kept(b), change)
+
+
+def _change(share: float, *, digits: int) -> str:
+    return f"{100 * (share - 1):+.{digits}f} %"
 
 
 def _kept(group: GroupEntry | None) -> str:

@@ -24,6 +24,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}" if abs(value) < 10_000 else _scaled(value, _COUNT_UNITS)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return an exact number with its noun: `1 epoch`, `20 epochs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def size_bytes(value: float) -> str:
     """Return a file size in decimal units."""
     return f"{value:.0f} B" if abs(value) < 1000 else _scaled(value, _BYTE_UNITS)

@@ -63,14 +63,14 @@ def judge(report: Report, limits: Limits) -> tuple[Verdict, ...]:
 
     def at_most(name: str, value: float, limit: float | None, unit: str) -> None:
         if limit is not None:
-            text = f"{count(value)}{unit} of at most {count(limit)}{unit}"
+            text = f"{count(value)}{unit}; at most {count(limit)}"
             verdicts.append(Verdict(name, text, value <= limit))
 
     at_most("max-params", size.params, limits.params, " parameters")
     at_most("max-macs", size.macs, limits.macs, " MACs")
     if limits.size_bytes is not None:
         found = _model_bytes(report)
-        text = f"{found / 1e6:.2f} MB of at most {limits.size_bytes / 1e6:g} MB"
+        text = f"{found / 1e6:.2f} MB; at most {limits.size_bytes / 1e6:g} MB"
         verdicts.append(Verdict("max-size-mb", text, found <= limits.size_bytes))
     if accuracy is None and (limits.drop is not None or limits.metric is not None):
         raise ConfigError(
@@ -87,13 +87,13 @@ def judge(report: Report, limits: Limits) -> tuple[Verdict, ...]:
         drop = round(100 * (accuracy.dense - accuracy.after_removal), 3)
         text = (
             f"{accuracy.metric} {percent(accuracy.after_removal, 2)},"
-            f" {drop:.2f} points below {percent(accuracy.dense, 2)}, of at most {limits.drop:g}"
+            f" {drop:.2f} points below {percent(accuracy.dense, 2)}; at most {limits.drop:g}"
         )
         verdicts.append(Verdict("max-drop", text, drop <= limits.drop))
     if accuracy is not None and limits.metric is not None:
         text = (
             f"{accuracy.metric} {percent(accuracy.after_removal, 2)}"
-            f" of at least {percent(limits.metric, 2)}"
+            f"; at least {percent(limits.metric, 2)}"
         )
         verdicts.append(Verdict("min-metric", text, accuracy.after_removal >= limits.metric))
     if limits.speedup is not None:
@@ -112,7 +112,7 @@ def _speedup(latency: Latency | None, limit: float, batch_size: int | None) -> V
             hint="demand a latency with --max-latency-ms",
         )
     passed = entry.speedup.median >= limit and (entry.speedup.low > 1 or limit <= 1)
-    text = f"{ratio(entry.speedup)} at batch {entry.batch_size} of at least {limit:g}x"
+    text = f"{ratio(entry.speedup)} at batch {entry.batch_size}; at least {limit:g}x"
     return Verdict("min-speedup", text, passed)
 
 
@@ -121,7 +121,7 @@ def _latency(latency: Latency | None, limit: float, batch_size: int | None) -> V
     median, p90 = entry.pruned.median_ms, entry.pruned.p90_ms
     text = (
         f"{milliseconds(median)} (nine of ten below {milliseconds(p90)})"
-        f" at batch {entry.batch_size} of at most {limit:g} ms"
+        f" at batch {entry.batch_size}; at most {limit:g} ms"
     )
     return Verdict("max-latency-ms", text, median <= limit)
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ramda_cli.report.formatting import count, difference, percent, share_of, text_of
+from ramda_cli.report.formatting import count, counted, difference, percent, share_of, text_of
 from ramda_cli.report.inspection import CandidateEntry, DenseSize, Inspection, Outcome
 from ramda_cli.report.phrases import model_text
 from ramda_cli.report.plain import parse_inspection
@@ -41,7 +41,7 @@ def _headline(found: Inspection) -> Text:
         return Text("nothing can be removed from this model", style="bold")
     removable = found.removable
     line = Text(f"{count(removable.channels)} channels can be removed", style="bold")
-    groups = "1 group" if len(found.groups) == 1 else f"{len(found.groups)} groups"
+    groups = counted(len(found.groups), "group")
     line.append(f" in {groups}; at stake are ", style="not bold")
     return line.append(
         f"{percent(removable.macs_share)} of the MACs"
@@ -61,7 +61,7 @@ def _summary(found: Inspection) -> list[tuple[str, Text]]:
                 f" {count(size.channels)} channels"
             ),
         ),
-        ("fixed", Text(f"{count(fixed)} channels in {len(found.fixed)} sets")),
+        ("fixed", Text(f"{count(fixed)} channels in {counted(len(found.fixed), 'set')}")),
         *([] if found.outcome is None else [("afterwards", _outcome(found.outcome))]),
     ]
 
@@ -74,8 +74,8 @@ def _outcome(outcome: Outcome) -> Text:
         text = f"the model's own class, in which {kinds} run as graphs"
     else:
         text = "the model's own class"
-    measured = f"; a trial removal changed {difference(outcome.max_relative_difference)} (float64)"
-    return text_of(text + measured)
+    changed = f"{difference(outcome.max_relative_difference)} (float64)"
+    return text_of(f"{text}; a trial removal changed the outputs by {changed}")
 
 
 def _groups_table(groups: Sequence[CandidateEntry], size: DenseSize) -> Table:

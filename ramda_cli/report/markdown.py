@@ -7,6 +7,7 @@ from typing import Final
 from ramda_cli.report.document import Accuracy, GroupEntry, Latency, Report
 from ramda_cli.report.formatting import (
     count,
+    counted,
     difference,
     percent,
     share_of,
@@ -35,7 +36,9 @@ def render_markdown(document: object) -> str:
         *([] if report.accuracy is None else [accuracy_table(report.accuracy)]),
         *([] if report.latency is None else [latency_table(report.latency)]),
         proof_table(report),
-        _details(f"channels kept in {len(report.groups)} groups", _groups(report.groups)),
+        _details(
+            f"channels kept in {counted(len(report.groups), 'group')}", _groups(report.groups)
+        ),
         _details("how it was made", _origin(report)),
     ]
     notes = [f"> {escaped(note)}" for note in report.notes]
@@ -97,7 +100,7 @@ def proof_table(report: Report) -> str:
     """Return every comparison with its largest difference and its tolerance."""
     rows = [
         (
-            escaped(check.name.rstrip(",")),
+            escaped(check.name),
             escaped(check.dtype),
             count(check.inputs),
             difference(check.max_abs_difference),

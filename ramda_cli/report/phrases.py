@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from ramda_cli.report.document import Asked, ModelEntry, Reached, Report
-from ramda_cli.report.formatting import count, duration, percent, size_bytes, text_of
+from ramda_cli.report.formatting import count, counted, duration, percent, size_bytes, text_of
 
 _UNITS = {
     "macs": "MACs",
@@ -33,7 +33,7 @@ def asked_text(asked: Asked) -> Text:
     if asked.round_to > 1:
         said += f", widths in multiples of {asked.round_to}"
     if asked.layout == "uniform":
-        said += ", the same ones in layers that are alike"
+        said += ", equal widths in layers that are alike"
     return text_of(said)
 
 
@@ -74,7 +74,8 @@ def training_text(report: Report) -> str:
     if training is None:
         return "none: the zeros were there"
     return (
-        f"{training.method}, {training.epochs} epochs, {count(training.steps)} steps,"
+        f"{training.method}, {counted(training.epochs, 'epoch')},"
+        f" {counted(training.steps, 'step')},"
         f" {duration(training.seconds)} on {again.device}, seed {again.seed}"
     )
 

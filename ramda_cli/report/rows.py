@@ -17,12 +17,17 @@ _SIZES: Final[tuple[tuple[str, str, Callable[[float], str]], ...]] = (
 
 @dataclass(frozen=True)
 class SizeRow:
-    """One size of two models, as text; `left` is the second's over the first's."""
+    """One size of two models, as text; `share` is the second's over the first's."""
 
     label: str
     first: str
     second: str
-    left: str
+    share: float
+
+    @property
+    def left(self) -> str:
+        """The share as a percentage."""
+        return percent(self.share)
 
 
 def size_rows(size: Sizes) -> list[SizeRow]:
@@ -35,7 +40,7 @@ def paired_sizes(first: Size, second: Size) -> list[SizeRow]:
     rows = []
     for label, name, shown in _SIZES:
         a, b = getattr(first, name), getattr(second, name)
-        rows.append(SizeRow(label, shown(a), shown(b), percent(share_of(b, a))))
+        rows.append(SizeRow(label, shown(a), shown(b), share_of(b, a)))
     return rows
 
 

@@ -4,6 +4,7 @@ from itertools import groupby
 from typing import Final
 
 from ramda_cli.report.document import Latency, LatencyEntry, RatioEntry
+from ramda_cli.report.formatting import counted
 
 _RUNTIMES: Final = {"eager": "torch", "compile": "torch.compile", "onnx": "ONNX Runtime"}
 
@@ -41,7 +42,7 @@ def ratio(value: RatioEntry | None) -> str:
 
 def threads(number: int) -> str:
     """Return a number of threads."""
-    return "1 thread" if number == 1 else f"{number} threads"
+    return counted(number, "thread")
 
 
 def speed_sentence(latency: Latency) -> str:

@@ -71,18 +71,25 @@ def latency_table(latency: Latency) -> Table:
     return table
 
 
-def proof_table(proof: ProofEntry) -> Table:
-    """Return every comparison with its largest difference and its tolerance."""
-    columns = ("dtype", "inputs", "max abs", "relative", "tolerance", "")
-    table = titled_table("proof", columns, right=(2, 3, 4, 5))
+def proof_table(proof: ProofEntry, *, narrow: bool = False) -> Table:
+    """Return every comparison with its largest difference and its tolerance.
+
+    A narrow table has no room for the inputs and the relative difference.
+    """
+    numbers = ("max abs", "tolerance") if narrow else ("inputs", "max abs", "relative", "tolerance")
+    right = range(2, 2 + len(numbers))
+    table = titled_table("proof", ("dtype", *numbers, ""), right=right)
     for check in proof.checks:
+        cells = {
+            "inputs": count(check.inputs),
+            "max abs": difference(check.max_abs_difference),
+            "relative": difference(check.relative_difference),
+            "tolerance": difference(check.tolerance),
+        }
         table.add_row(
             text_of(check.name),
             text_of(check.dtype),
-            count(check.inputs),
-            difference(check.max_abs_difference),
-            difference(check.relative_difference),
-            difference(check.tolerance),
+            *(cells[name] for name in numbers),
             verdict(check.passed),
         )
     return table

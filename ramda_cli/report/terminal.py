@@ -1,5 +1,7 @@
 """The report of a run in a terminal."""
 
+from typing import Final
+
 from rich.console import Console
 from rich.text import Text
 
@@ -30,6 +32,8 @@ from ramda_cli.report.tables import (
     verdict,
 )
 
+_NARROW: Final = 76
+
 
 def render_terminal(document: object, console: Console) -> None:
     """Print a report document.
@@ -48,7 +52,7 @@ def render_terminal(document: object, console: Console) -> None:
         console.print(accuracy_table(report.accuracy))
     if report.latency is not None:
         console.print(latency_table(report.latency))
-    console.print(proof_table(report.proof))
+    console.print(proof_table(report.proof, narrow=console.width < _NARROW))
     if report.groups:
         console.print(groups_table(report.groups))
     if report.fixed:

@@ -32,12 +32,12 @@ def _shown() -> str:
 
 def test_both_figures_and_the_change_stand_in_a_line():
     lines = {line.split("  ")[0].strip(): line.split() for line in _shown().splitlines()}
-    assert lines["MACs"][1:] == ["20.5", "M", "10.2", "M", "50.0", "%"]
+    assert lines["MACs"][1:] == ["20.5", "M", "10.2", "M", "-50.0", "%"]
     assert lines["top-1 accuracy"][2:] == ["98.89", "%", "97.89", "%", "-1.00", "points"]
     assert lines["latency, torch, batch 32"][4:] == ["6.60", "ms", "-"]
     assert lines["speed-up, torch, batch 32"][4:] == ["1.82x", "(1.79", "to", "1.86)", "-"]
     assert lines["latency, ONNX Runtime, batch 1"][5:] == ["-", "0.750", "ms"]
-    assert lines["layer1.0.conv1"][1:] == ["9", "of", "32", "3", "of", "32", "33", "%"]
+    assert lines["layer1.0.conv1"][1:] == ["9", "of", "32", "3", "of", "32", "-67", "%"]
     assert lines["layer2.0.conv1"][1:] == ["64", "of", "64", "-"]
     assert lines["new"][1:] == ["-", "8", "of", "8"]
     assert "note: the two were measured on different data" in _shown()
@@ -45,7 +45,7 @@ def test_both_figures_and_the_change_stand_in_a_line():
 
 def test_the_markdown_says_the_same():
     text = comparison_markdown(build_report(REPORT), build_report(OTHER))
-    assert "| MACs | 20.5 M | 10.2 M | 50.0 % |" in text
+    assert "| MACs | 20.5 M | 10.2 M | -50.0 % |" in text
     assert "| model | digits\\-resnet | other\\|net |  |" in text
     assert "| new | \\- | 8 of 8 |  |" in text
     assert text.endswith("> the two were measured on different data\n")
