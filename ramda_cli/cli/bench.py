@@ -44,6 +44,8 @@ bench = typer.Typer(cls=_FileOrCommand, rich_markup_mode="rich")
 def _bench(context: typer.Context) -> None:
     """Measure what things cost on this machine.
 
+    Both models are timed in one process, so that what else runs slows both.
+
     Examples:
       ramda bench out/model.safetensors
       ramda bench optimizer --model resnet50
@@ -119,6 +121,8 @@ def bench_file(
 ) -> None:
     """Time a pruned model and the dense one in turns: latency, throughput, and the ratio.
 
+    The dense model is built from what the file says of it, with random weights.
+
     Examples:
       ramda bench out/model.safetensors
       ramda bench out --runtime eager --runtime compile --batch-size 1 --batch-size 64
@@ -162,6 +166,8 @@ def bench_optimizer(
     json: options.Json = False,
 ) -> None:
     """Time RAMDA's steps and AdamW's in turns, on one model with random weights and inputs.
+
+    Both run in one process, so that what else runs slows both.
 
     Examples:
       ramda bench optimizer --model resnet50 --device cuda

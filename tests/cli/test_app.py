@@ -53,6 +53,7 @@ def test_every_command_has_help_with_examples(ramda: Run, command: str, flag: st
     result = ramda(*command.split(), flag)
     assert result.exit_code == 0
     assert "Examples:" in result.stdout
+    assert "\n   ramda " in result.stdout
     assert f"ramda {command}".strip() in result.stdout
     assert result.stderr == ""
 

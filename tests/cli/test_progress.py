@@ -173,3 +173,14 @@ def test_times() -> None:
     counter.update(5, {})
     assert counter.times(65.0) == "1:00 elapsed, 1:00 left"
     assert clock_time(3661.4) == "1:01:01"
+
+
+def test_a_long_line_of_an_epoch_stays_under_its_stage() -> None:
+    target = console(terminal=True, width=40)
+    with LiveObserver(target) as observer:
+        observer.stage("train")
+        observer.train_start(10, 1)
+        observer.validated(1, {"loss": 0.5, "metric": 0.9, "group_sparsity": 0.4})
+    lines = text_of(target).splitlines()
+    (start,) = (i for i, line in enumerate(lines) if "epoch 1/1" in line)
+    assert lines[start + 1].startswith("  ")

@@ -2,6 +2,7 @@ import pytest
 
 from ramda_cli.report.formatting import (
     count,
+    counted,
     difference,
     duration,
     percent,
@@ -27,6 +28,10 @@ from ramda_cli.report.formatting import (
 )
 def test_counts(value: float, shown: str) -> None:
     assert count(value) == shown
+
+
+def test_a_noun_follows_its_number() -> None:
+    assert [counted(n, "epoch") for n in (0, 1, 1234)] == ["0 epochs", "1 epoch", "1,234 epochs"]
 
 
 def test_sizes() -> None:

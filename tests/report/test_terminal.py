@@ -171,3 +171,9 @@ def test_many_candidates_are_cut_to_those_with_most_at_stake() -> None:
     assert "group9 " not in text
     assert "group10 " in text
     assert "and 10 groups with fewer MACs; --json lists all" in text
+
+
+def test_a_narrow_report_breaks_no_number_of_the_proof() -> None:
+    text = rendered(render_terminal, build_report(REPORT), 60)
+    (line,) = (line for line in text.splitlines() if "2.1e-15" in line)
+    assert line.split()[-4:] == ["float64", "2.1e-15", "1.0e-09", "passed"]
