@@ -62,7 +62,7 @@ def _arguments(found: TimmModel, config: ModelConfig, image_size: int | None) ->
     arguments.update(found.arguments)
     if config.weights is not None and isinstance(cfg.classifier, str):
         shape = tensor_shape(config.weights, f"{cfg.classifier}.weight")
-        if shape is not None:
+        if shape:
             arguments["num_classes"] = shape[0]
     return arguments
 

@@ -64,6 +64,14 @@ def test_masks_are_applied_and_told(tmp_path):
     )
 
 
+def test_a_classifier_without_dimensions_does_not_fit(tmp_path):
+    state = dict(timm.create_model("resnet10t", num_classes=7).state_dict())
+    state["fc.weight"] = torch.tensor(1.0)
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=r"do not fit resnet10t: wrong shape: fc\.weight is \(\)"):
+        load_checkpoint(tmp_path / "model.safetensors", model="resnet10t")
+
+
 def test_a_directory_of_timm(tmp_path):
     model = timm.create_model("resnet10t", num_classes=7)
     prune.ln_structured(model.layer1[0].conv1, "weight", amount=0.5, n=2, dim=0)
