@@ -117,8 +117,11 @@ def _compare(path: Path, entry: FileEntry) -> tuple[bool, str]:
     found = path.stat().st_size
     if found != entry.bytes:
         return False, f"has {found:,} bytes, not {entry.bytes:,}"
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return False, f"cannot be read: {error.strerror}"
     if digest != entry.sha256:
         return False, f"is {digest[:12]}..., not {str(entry.sha256)[:12]}..."
     return True, f"{digest[:12]}..., {size_bytes(found)}"

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -213,3 +214,15 @@ def test_the_command_prints_the_lines_and_exits_3(copied: Path) -> None:
         ["FAILED", "config.yaml"],
     ]
     assert "error: config.yaml SHA-256: has 9 bytes, not 8\n" in done.stderr
+
+
+def test_a_listed_file_that_cannot_be_read_is_a_failed_line(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(hashlib, "file_digest", broken)
+    checks: Any = verify(copied)["checks"]
+    failed = {check["name"]: check["text"] for check in checks if not check["passed"]}
+    assert failed["model.safetensors SHA-256"] == "cannot be read: Input/output error"
