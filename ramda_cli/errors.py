@@ -3,6 +3,12 @@
 Anything else that escapes is a bug in this package and keeps its traceback.
 """
 
+MODEL_FAILURES = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+"""What building or running a model may raise whose sizes and arguments come from a file."""
+
 
 class RamdaError(Exception):
     """Base class. The message says what is wrong; `hint` says what to do next."""

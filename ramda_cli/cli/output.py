@@ -26,6 +26,16 @@ def print_json(document: Mapping[str, object]) -> None:
     sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
+def show_report(document: Mapping[str, object], *, json: bool) -> None:
+    """Print the report of a run, as JSON or for a person."""
+    if json:
+        print_json(document)
+        return
+    from ramda_cli.report.terminal import render_terminal
+
+    render_terminal(document, stdout_console())
+
+
 def stdout_to_stderr() -> contextlib.AbstractContextManager[object]:
     """Keep what libraries print away from the result."""
     return contextlib.redirect_stdout(sys.stderr)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ramda_cli.cli import options
-from ramda_cli.cli.output import print_json, stdout_console, stdout_to_stderr
+from ramda_cli.cli.output import show_report, stdout_to_stderr
 from ramda_cli.cli.progress import progress
 from ramda_cli.config.loading import load_config
 from ramda_cli.errors import ConfigError
@@ -132,12 +132,7 @@ def prune(
         from ramda_cli.pipeline import prune as run
 
         report = run(config, observer)
-    if json:
-        print_json(report)
-        return
-    from ramda_cli.report.terminal import render_terminal
-
-    render_terminal(report, stdout_console())
+    show_report(report, json=json)
 
 
 def _parse_milestones(text: str | None) -> list[int] | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ramda_cli.cli import options
-from ramda_cli.cli.output import print_json, stdout_console, stdout_to_stderr
+from ramda_cli.cli.output import show_report, stdout_to_stderr
 from ramda_cli.cli.progress import progress
 from ramda_cli.config.loading import load_section
 from ramda_cli.config.schema import DataConfig, ModelConfig, OutputConfig, RemoveConfig
@@ -85,9 +85,4 @@ def remove(
         from ramda_cli.pipeline import remove as run
 
         report = run(config, observer)
-    if json:
-        print_json(report)
-        return
-    from ramda_cli.report.terminal import render_terminal
-
-    render_terminal(report, stdout_console())
+    show_report(report, json=json)

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ramda_cli.errors import FileFormatError, ModelError, first_line
+from ramda_cli.errors import MODEL_FAILURES, FileFormatError, ModelError, first_line
 from ramda_cli.export.program_json import program_from_json
 from ramda_cli.file_header import read_header
 from ramda_cli.models.building import build_module
@@ -142,10 +142,7 @@ def _build(path: Path, source: ModelSource) -> nn.Module:
     try:
         return build_module(source)
     # A constructor may meet arguments of any type and size.
-    except (
-        ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError,
-        RuntimeError, TypeError, ValueError,
-    ) as error:  # fmt: skip
+    except MODEL_FAILURES as error:
         raise ModelError(
             f"{source.name} cannot be built with the arguments in {path}: {first_line(error)}",
             hint="install the library versions that the file's report names",

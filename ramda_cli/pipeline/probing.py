@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ramda_cli.errors import FileFormatError, first_line
+from ramda_cli.errors import MODEL_FAILURES, FileFormatError, first_line
 from ramda_cli.export import OnnxModel, Probe, TorchExported, in_order, load, make_probe, read_probe
 from ramda_cli.export.probe import MOST_DRAWN
 from ramda_cli.file_header import read_header
@@ -176,10 +176,7 @@ def running(
         try:
             return run(inputs)
         # The graph and the inputs may be anything that a file can hold.
-        except (
-            ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError,
-            RuntimeError, TypeError, ValueError,
-        ) as error:  # fmt: skip
+        except MODEL_FAILURES as error:
             raise FileFormatError(
                 f"{path} does not run on its probe: {first_line(error)}",
                 hint="copy it again, or write it again with `ramda prune`",

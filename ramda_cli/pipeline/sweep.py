@@ -1,17 +1,15 @@
 """Several targets, methods and seeds from the same dense weights: one run of `prune` for each."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from ramda_cli.config.schema import RunConfig, TargetConfig
-from ramda_cli.errors import FileFormatError, OutputError
+from ramda_cli.errors import FileFormatError
 from ramda_cli.file_header import read_header_report
 from ramda_cli.observer import Observer
 from ramda_cli.pipeline.prune import prune
-from ramda_cli.pipeline.workspace import INCOMPLETE
+from ramda_cli.pipeline.workspace import INCOMPLETE, Workspace
 from ramda_cli.report.plain import build_sweep, parse_report
 from ramda_cli.report.sweep import Point, Sweep
 from ramda_cli.report.sweep_view import sweep_html, sweep_markdown
@@ -46,7 +44,7 @@ def sweep(config: RunConfig, settings: SweepSettings, observer: Observer) -> dic
     Raises:
         RamdaError: as `prune`; what was finished before stays.
     """
-    root = config.output.directory
+    workspace = Workspace(config.output.directory)
     points: list[Point] = []
     runs = [*_runs(config, settings)]
     document: dict[str, object] = {}
@@ -59,7 +57,9 @@ def sweep(config: RunConfig, settings: SweepSettings, observer: Observer) -> dic
             prune(run, observer)
         points.append(_point(run))
         document = build_sweep(Sweep(model=config.model.name, points=tuple(points)))
-        _write(root, document)
+        workspace.write_text("sweep.json", json.dumps(document, indent=2) + "\n")
+        workspace.write_text("sweep.md", sweep_markdown(document))
+        workspace.write_text("sweep.html", sweep_html(document))
     return document
 
 
@@ -111,18 +111,3 @@ def _point(run: RunConfig) -> Point:
         unchanged=accuracy.before_removal == accuracy.after_removal,
         met=report.met,
     )
-
-
-def _write(root: Path, document: dict[str, object]) -> None:
-    files: Sequence[tuple[str, Any]] = (
-        ("sweep.json", json.dumps(document, indent=2) + "\n"),
-        ("sweep.md", sweep_markdown(document)),
-        ("sweep.html", sweep_html(document)),
-    )
-    for name, text in files:
-        try:
-            (root / name).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {root / name}: {error.strerror}", hint="choose another -o"
-            ) from error

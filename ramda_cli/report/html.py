@@ -53,13 +53,18 @@ def render_html(document: object) -> str:
     )
 
 
-def _template():  # type: ignore[no-untyped-def]
-    environment = Environment(
+def page_environment() -> Environment:
+    """Return what fills in a page: every text is escaped, its control characters made visible."""
+    return Environment(
         loader=PackageLoader("ramda_cli.report"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_visible,
     )
+
+
+def _template():  # type: ignore[no-untyped-def]
+    environment = page_environment()
     environment.filters.update(
         share=percent,
         count=count,

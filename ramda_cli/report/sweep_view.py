@@ -1,11 +1,11 @@
 """A sweep as a table, and as accuracy over MACs with the Pareto front."""
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 
 from ramda_cli.report.curves import Series, draw_scatter
 from ramda_cli.report.formatting import percent, text_of
+from ramda_cli.report.html import page_environment
 from ramda_cli.report.markdown import escaped, table
 from ramda_cli.report.plain import parse_sweep
 from ramda_cli.report.sweep import Point, Sweep, pareto_front
@@ -34,14 +34,10 @@ def sweep_markdown(document: object) -> str:
 def sweep_html(document: object) -> str:
     """Return the plot and the table as a page that needs nothing else."""
     sweep = parse_sweep(document)
-    environment = Environment(
-        loader=PackageLoader("ramda_cli.report"), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("sweep.html").render(
-        model=text_of(sweep.model).plain,
-        header=_HEADER,
-        rows=[[text_of(cell).plain for cell in row] for row in _rows(sweep)],
-        plot=Markup(_plot(sweep)),
+    return (
+        page_environment()
+        .get_template("sweep.html")
+        .render(model=sweep.model, header=_HEADER, rows=_rows(sweep), plot=Markup(_plot(sweep)))
     )
 
 
