@@ -3,7 +3,7 @@
     python benchmarks/dense.py configs/cifar10/resnet20.yaml --lr 3e-3
 
 AdamW with cosine decay for the epochs, data, augmentation, batch size and precision of the config.
-Prints one JSON document. Pruned baselines are in the package: `ramda prune --method`.
+Prints one JSON document; `-o FILE.safetensors` keeps the weights, for `--weights`. Pruned baselines are in the package: `ramda prune --method`.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--weight-decay", type=float, default=1e-2)
+    parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="sets")
     options = parser.parse_args()
     config = load_config(options.config, {}, options.sets)
@@ -58,6 +60,9 @@ def main() -> None:
         "accuracy": accuracy(model, data.val, device=device),
         "seconds": round(seconds, 1),
     }
+    if options.output is not None:
+        weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        save_file(weights, options.output)
     print(json.dumps(result))
 
 

@@ -62,7 +62,8 @@ class DataConfig(_Section):
         name: `digits`, a directory of class folders, a parquet file or directory, `imagenet`,
             `torch/NAME` or a Hugging Face dataset id.
         data_dir: where `imagenet` and `torch/NAME` are or are downloaded to.
-        train_split, val_split: split names; found when not given.
+        train_split, val_split: split names, or parts of a table's, as `train[:90%]`; found when
+            not given.
         input_key, target_key: column names; found when not given.
         batch_size: images per training step.
         eval_batch_size: images per evaluation step.

@@ -15,8 +15,8 @@ from PIL.Image import Image
 from ramda_cli.config.schema import DataConfig
 from ramda_cli.data.columns import find_columns
 from ramda_cli.data.folder import unreadable
-from ramda_cli.data.images import ImageData, Labels
-from ramda_cli.data.splits import TRAIN_NAMES, VAL_NAMES, find_split
+from ramda_cli.data.images import ImageData, Images, Labels, Selection
+from ramda_cli.data.splits import TRAIN_NAMES, VAL_NAMES, Split, find_split, parse_split
 from ramda_cli.errors import DataError, first_line
 
 _HUB_VAL_NAMES = ("validation", *VAL_NAMES)
@@ -91,8 +91,10 @@ def from_splits(
     Raises:
         DataError: a split or column is missing, or labels are not classes.
     """
-    train_name = find_split(list(splits), config.train_split, TRAIN_NAMES, "--train-split", name)
-    val_name = find_split(list(splits), config.val_split, _HUB_VAL_NAMES, "--val-split", name)
+    wanted = parse_split(config.train_split, "--train-split")
+    held = parse_split(config.val_split, "--val-split")
+    train_name = find_split(list(splits), wanted.name, TRAIN_NAMES, "--train-split", name)
+    val_name = find_split(list(splits), held.name, _HUB_VAL_NAMES, "--val-split", name)
     if train_name is None:
         raise DataError(
             f"{name} has no training split",
@@ -110,8 +112,20 @@ def from_splits(
     }
     if fingerprint is None:
         fingerprint = "-".join(rows._fingerprint for rows in parts.values())
-    val = images[val_name] if val_name is not None else None
-    return ImageData(images[train_name], val, class_names, name, fingerprint)
+    val = _part(images[val_name], held) if val_name is not None else None
+    return ImageData(_part(images[train_name], wanted), val, class_names, name, fingerprint)
+
+
+def _part(images: TableImages, split: Split) -> Images:
+    rows = split.rows(len(images.labels))
+    if len(rows) == len(images.labels):
+        return images
+    if not rows:
+        raise DataError(
+            f"no row of {images.where} is in the range asked for: it has {len(images.labels)}",
+            hint="correct the range in --train-split or --val-split",
+        )
+    return Selection(images, np.arange(rows.start, rows.stop))
 
 
 def _classes(rows: Dataset, key: str, where: str) -> tuple[tuple[str, ...], list[Any]]:

@@ -2,6 +2,7 @@ import shutil
 
 import datasets
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from ramda_cli.config.schema import DataConfig
@@ -24,6 +25,41 @@ def test_validation_is_preferred_to_test(tmp_path):
         table(tmp_path / f"{name}.parquet", count=count)
     assert build(tmp_path).val_size == 6
     assert build(tmp_path, val_split="test").val_size == 4
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "sizes"),
+    [
+        ("train[:7]", "train[7:]", (7, 3)),
+        ("train[:60%]", "train[60%:]", (6, 4)),
+        ("train[2:4]", "test", (2, 4)),
+        ("train", "train[:200%]", (10, 10)),
+    ],
+)
+def test_parts_of_splits(tmp_path, train, val, sizes):
+    table(tmp_path / "train.parquet", count=10)
+    table(tmp_path / "test.parquet", count=4)
+    bundle = build(tmp_path, train_split=train, val_split=val)
+    assert (bundle.train_size, bundle.val_size) == sizes
+
+
+def test_parts_do_not_overlap(tmp_path):
+    path = table(tmp_path / "train.parquet", count=10)
+    whole, first, rest = (
+        build(tmp_path, train_split=part, val_split=part, augment="none").val
+        for part in ("train", "train[:3]", "train[3:]")
+    )
+    images = [torch.cat([image for image, _ in part]) for part in (whole, first, rest)]
+    torch.testing.assert_close(torch.cat(images[1:]), images[0])
+    hint = "write rows or shares, for example train[:45000] or train[90%:]"
+    refuse(path, "--train-split train[a] is no part of a split", hint, train_split="train[a]")
+    where = f"{path}, split train"
+    refuse(
+        path,
+        f"no row of {where} is in the range asked for: it has 10",
+        "correct the range in --train-split or --val-split",
+        train_split="train[10:]",
+    )
 
 
 def test_one_file_is_split(tmp_path):
