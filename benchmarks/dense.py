@@ -3,7 +3,8 @@
     python benchmarks/dense.py configs/cifar10/resnet20.yaml --lr 3e-3
 
 AdamW with cosine decay for the epochs, data, augmentation, batch size and precision of the config.
-Prints one JSON document; `-o FILE.safetensors` keeps the weights, for `--weights`. Pruned baselines are in the package: `ramda prune --method`.
+Prints one JSON document; `-o FILE.safetensors` keeps the weights, for `--weights`. Pruned
+baselines are in the package: `ramda prune --method`.
 """
 
 import argparse
