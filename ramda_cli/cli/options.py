@@ -198,6 +198,15 @@ Epochs = Annotated[
     int | None,
     _setting(TrainingConfig, "epochs", "--epochs", panel="Training", help="Passes over the data."),
 ]
+Recovery = Annotated[
+    int | None,
+    _option(
+        "--recovery",
+        panel="Training",
+        help="How many of the epochs train the smaller model, after the removal; with a target"
+        " all that follow the freeze by default.",
+    ),
+]
 LearningRate = Annotated[
     float | None, _setting(TrainingConfig, "lr", "--lr", panel="Training", help="Step size.")
 ]

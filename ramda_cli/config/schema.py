@@ -113,9 +113,12 @@ class TrainingConfig(_Section):
     Attributes:
         method: `ramda`; or, to compare with, `taylor` (gradual) or `magnitude` (one-shot L2), both
             under AdamW, to the same target and with the same proof.
-        epochs: passes over the training data.
+        epochs: passes over the training data, before the removal and after it.
+        recovery: how many of them come after the removal, on the smaller model. With a target all
+            that follow the freeze, and with a weight none, when not given.
         lr: RAMDA's step size, decayed linearly to zero with a target; with a weight it follows
             `milestones` (the paper uses 1e-2 there).
+        warm_up: epochs, or a part of one, in which lr rises from zero.
         momentum: weight of the prox output in each new iterate.
         eps: added to the preconditioner.
         weight: regularization weight λ, the paper's way; excludes a target.
@@ -125,6 +128,9 @@ class TrainingConfig(_Section):
         distill: weight of the divergence from the dense model's outputs; the cross-entropy has
             the rest. 0 trains on the labels alone.
         temperature: at which the outputs are compared.
+        ema: decay of an average of the weights over the recovery's steps, which becomes the result;
+            none when not given.
+        freeze_batch_norm: whether BatchNorm keeps the statistics that it came with.
         clip_norm: largest global gradient norm; none when not given.
         precision: `bf16` computes the network in bfloat16 with fp32 weights and state.
         device: `auto` takes CUDA where there is one.
@@ -133,7 +139,9 @@ class TrainingConfig(_Section):
 
     method: Method = "ramda"
     epochs: Annotated[int, Field(ge=1)] = 10
+    recovery: Annotated[int, Field(ge=0)] | None = None
     lr: Annotated[float, Field(gt=0.0)] = 3e-3
+    warm_up: Annotated[float, Field(ge=0.0)] = 0.0
     momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     eps: Annotated[float, Field(gt=0.0)] = 1e-6
     weight: Annotated[float, Field(ge=0.0)] | None = None
@@ -142,6 +150,8 @@ class TrainingConfig(_Section):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     distill: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     temperature: Annotated[float, Field(gt=0.0)] = 4.0
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    freeze_batch_norm: bool = False
     clip_norm: Annotated[float, Field(gt=0.0)] | None = None
     precision: Precision = "fp32"
     device: Device = "auto"
@@ -150,12 +160,19 @@ class TrainingConfig(_Section):
     @model_validator(mode="after")
     def _milestones_inside_the_run(self) -> Self:
         ordered = all(first < second for first, second in pairwise(self.milestones))
-        if not ordered or any(epoch >= self.epochs for epoch in self.milestones):
+        before = self.epochs - (self.recovery or 0)
+        if before < 1:
+            raise ConfigError(
+                f"training.recovery {self.recovery} leaves no epoch of {self.epochs} to decide"
+                " which channels go",
+                hint=f"give --recovery {self.epochs - 1} or less, or more --epochs",
+            )
+        if not ordered or any(epoch >= before for epoch in self.milestones):
             shown = ", ".join(str(epoch) for epoch in self.milestones)
             raise ConfigError(
                 "training.milestones must be increasing epochs below training.epochs"
-                f" ({self.epochs}), got {shown}",
-                hint=f"for example --milestones {max(1, self.epochs // 2)}",
+                f" ({self.epochs}){' without the recovery' if self.recovery else ''}, got {shown}",
+                hint=f"for example --milestones {max(1, before // 2)}",
             )
         return self
 

@@ -1,5 +1,6 @@
 """Proximal optimizers with the `torch.optim.Optimizer` interface."""
 
+from ramda_cli.optimizers.carry import carry_state_
 from ramda_cli.optimizers.dual_averaging import RAMDA, RMDA
 from ramda_cli.optimizers.penalty import Penalty, penalties
 from ramda_cli.optimizers.prox_gen import ProxGen, ProxSSI
@@ -19,5 +20,6 @@ __all__ = [
     "Threshold",
     "ThresholdRule",
     "ZeroTest",
+    "carry_state_",
     "penalties",
 ]

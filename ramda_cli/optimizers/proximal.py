@@ -17,8 +17,8 @@ from ramda_cli.optimizers.penalty import Penalty, lay_out
 from ramda_cli.optimizers.thresholds import FixedWeights, Stateful, ThresholdRule
 from ramda_cli.subproblem import Solver, solver_named
 
-# What a parameter's state holds for all channels, and not for the parameter.
-_OF_CHANNELS = {"solution_norms", "solution_ratios"}
+OF_CHANNELS = {"solution_norms", "solution_ratios"}
+"""What a parameter's state holds for all channels, and not for the parameter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +198,7 @@ class ProximalOptimizer(Optimizer, ABC):
 
     def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
         state = self.state[parameter]
-        if state.keys() <= _OF_CHANNELS:
+        if state.keys() <= OF_CHANNELS:
             precision = torch.promote_types(parameter.dtype, torch.float32)
             start = parameter.detach().to(precision, copy=True)
             if parameter.dtype != precision:

@@ -1,7 +1,7 @@
 """The proof, before anything is written."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,13 @@ class Proven:
     """A smaller model that was found equal to the trained one.
 
     Attributes:
-        model: the trained model.
+        model: what the files must compute: the trained model, or the smaller one that was trained
+            further.
         proof: the comparison.
         batches: of inputs, on which outputs are compared.
         val: labelled images, on which accuracy is; None when there are none.
         before, after: top-1 accuracy of the trained and of the smaller model.
+        recovered: of the smaller model after it was trained further; None where it was not.
     """
 
     model: nn.Module
@@ -34,6 +36,7 @@ class Proven:
     val: Batches | None = None
     before: float | None = None
     after: float | None = None
+    recovered: float | None = None
 
 
 def prove(
@@ -55,6 +58,14 @@ def prove(
     cpu = torch.device("cpu")
     before = accuracy(model, val, device=cpu)
     return Proven(model, proof, compared, val, before, accuracy(smaller, val, device=cpu))
+
+
+def recovered(proven: Proven, smaller: nn.Module) -> Proven:
+    """Return the same proof for a smaller model that has been trained since."""
+    if proven.val is None:
+        return replace(proven, model=smaller)
+    measured = accuracy(smaller, proven.val, device=torch.device("cpu"))
+    return replace(proven, model=smaller, recovered=measured)
 
 
 def proof_batches(val: Batches) -> Iterator[Tensor]:

@@ -1,5 +1,8 @@
 """`ramda prune` as a straight line: load, discover, train, identify, remove, verify, export."""
 
+import copy
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -16,19 +19,31 @@ from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, penalties
 from ramda_cli.pipeline.devices import choose_device, device_name
 from ramda_cli.pipeline.files import discarding_unproven, image_details, write_files
-from ramda_cli.pipeline.fitting import fit, keeping_interrupted_weights
+from ramda_cli.pipeline.fitting import Fit
 from ramda_cli.pipeline.latency import measure_latency, plan_benchmark
-from ramda_cli.pipeline.proving import proof_batches, prove
+from ramda_cli.pipeline.proving import Proven, proof_batches, prove, recovered
 from ramda_cli.pipeline.publishing import check_account, publish
 from ramda_cli.pipeline.summary import Outcome, reproducibility, summarize
-from ramda_cli.pipeline.targets import asked, held_for_widths, plan_target, require_reached
+from ramda_cli.pipeline.targets import (
+    Planned,
+    asked,
+    held_for_widths,
+    plan_target,
+    require_reached,
+)
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.regularizers import GroupLasso
 from ramda_cli.report.document import Latency
 from ramda_cli.report.formatting import counted
-from ramda_cli.structure import Structure, discover, identify, input_channel_structure
+from ramda_cli.structure import (
+    Structure,
+    Support,
+    discover,
+    identify,
+    input_channel_structure,
+)
 from ramda_cli.structure.widths import hold_back
-from ramda_cli.surgery import remove
+from ramda_cli.surgery import RemovalPlan, remove
 
 _BENCH_SECONDS = 10.0
 
@@ -68,40 +83,39 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
 
     workspace.start()
     workspace.write_text("config.yaml", dump_config(config))
-    with keeping_interrupted_weights(workspace, loaded.module):
-        trained = fit(
-            loaded.module, structure, penalized, data, config.training,
-            cost=cost, budget=planned.budget, device=device, workspace=workspace, observer=observer,
-        )  # fmt: skip
-        model = loaded.module.to("cpu").to(memory_format=torch.contiguous_format).eval()
-
-        observer.stage("remove", "zero channels")
-        found = identify(model, structure)
-        support = hold_back(found, structure.groups, planned.widths)
-        notes = (*notes, *planned.notes, *held_for_widths(found, support, cost))
-        size = cost.size(cost.kept(support.removable))
-        require_reached(planned, support)
-        smaller, plan = remove(model, structure, support, source=loaded.source)
-        smaller.eval()
-        observer.stage("remove", counted(cost.size().channels - size.channels, "channel"))
-
-        observer.stage("verify", "float64 and float32")
-        proven = prove(model, smaller, proof_batches(data.val), data.val)
-        observer.stage("verify", f"difference {proven.proof.max_abs_difference:.1e} in float64")
+    details = image_details(data.class_names, loaded.preprocessing)
+    fit = Fit(
+        loaded.module, structure, penalized, data, config.training,
+        cost=cost, budget=planned.budget, details=details,
+        device=device, workspace=workspace, observer=observer,
+    )  # fmt: skip
+    with fit.keeping_interrupted_weights():
+        fit.prune()
+        cut = _cut(loaded, structure, planned, data, observer)
+        smaller, proven = cut.smaller, cut.proven
+        if fit.epochs_left and cut.plan.keeps_classes:
+            smaller = copy.deepcopy(smaller)  # it shares tensors with the trained model
+            fit.recover(smaller, cut.plan)
+            proven = recovered(proven, _at_rest(smaller))
+        elif fit.epochs_left:
+            observer.note("the smaller model runs as a graph, so the zeros stay until the end")
+            fit.go_on()
+            cut = _cut(loaded, structure, planned, data, observer)
+            smaller, proven = cut.smaller, cut.proven
 
         observer.stage("export", "model.safetensors")
         with discarding_unproven(workspace):
             files = write_files(
-                workspace, smaller, plan, proven,
-                details=image_details(data.class_names, loaded.preprocessing),
-                onnx=config.output.onnx, observer=observer,
+                workspace, smaller, cut.plan, proven,
+                details=details, onnx=config.output.onnx, observer=observer,
             )  # fmt: skip
-            latency = _latency(config, workspace, model, loaded, device, observer)
+            latency = _latency(config, workspace, cut.model, loaded, device, observer)
             outcome = Outcome(
                 source=loaded.source, classes=loaded.num_classes, license=loaded.license,
-                dense=loaded.module, new_head=new_head, data=data, asked=asked(config),
-                structure=structure, support=support, cost=cost, budget=planned.budget,
-                trained=trained, files=files, latency=latency, notes=notes,
+                dense=cut.model, new_head=new_head, data=data, asked=asked(config),
+                structure=structure, support=cut.support, cost=cost, budget=planned.budget,
+                trained=fit.result(), files=files, latency=latency,
+                notes=(*notes, *planned.notes, *cut.notes),
                 again=reproducibility(config, seed=config.training.seed, device=_device(device)),
             )  # fmt: skip
             document = files.finish(lambda listed: summarize(outcome, listed))
@@ -114,6 +128,49 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         observer.stage("publish", address)
     observer.stage("done", str(workspace.directory))
     return document
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """A trained model, the smaller one that computes the same, and how it was found."""
+
+    model: nn.Module
+    smaller: nn.Module
+    plan: RemovalPlan
+    support: Support
+    proven: Proven
+    notes: tuple[str, ...]
+
+
+def _cut(
+    loaded: LoadedModel,
+    structure: Structure,
+    planned: Planned,
+    data: DataBundle,
+    observer: Observer,
+) -> _Cut:
+    """Take the zero channels out of a copy, and prove that nothing changed."""
+    # Training may go on with the original, whose optimizer knows where its tensors are.
+    model = _at_rest(copy.deepcopy(loaded.module))
+    observer.stage("remove", "zero channels")
+    found = identify(model, structure)
+    support = hold_back(found, structure.groups, planned.widths)
+    cost = planned.cost
+    size = cost.size(cost.kept(support.removable))
+    require_reached(planned, support)
+    smaller, plan = remove(model, structure, support, source=loaded.source)
+    smaller.eval()
+    observer.stage("remove", counted(cost.size().channels - size.channels, "channel"))
+
+    observer.stage("verify", "float64 and float32")
+    proven = prove(model, smaller, proof_batches(data.val), data.val)
+    observer.stage("verify", f"difference {proven.proof.max_abs_difference:.1e} in float64")
+    return _Cut(model, smaller, plan, support, proven, held_for_widths(found, support, cost))
+
+
+def _at_rest(model: nn.Module) -> nn.Module:
+    """Return the model as it is proven and written: on the CPU, in evaluation mode."""
+    return model.to("cpu").to(memory_format=torch.contiguous_format).eval()
 
 
 def _load(config: RunConfig) -> tuple[LoadedModel, DataBundle, bool]:

@@ -195,6 +195,7 @@ def _accuracy(outcome: Outcome) -> Accuracy | None:
         dense=dense,
         before_removal=proven.before,
         after_removal=proven.after,
+        recovered=proven.recovered,
         reloaded=outcome.files.reloaded,
         onnx=outcome.files.onnx,
     )
@@ -253,4 +254,5 @@ def _training(trained: Trained | None) -> TrainingEntry | None:
             for e in trained.history
         ),
         zero_set_stability=trained.zero_set_stability,
+        removal_epoch=trained.removal_epoch,
     )

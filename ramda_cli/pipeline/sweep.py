@@ -107,7 +107,7 @@ def _point(run: RunConfig) -> Point:
         params_share=size.pruned.params / max(1, size.dense.params),
         metric=accuracy.metric,
         dense=accuracy.dense,
-        pruned=accuracy.after_removal,
+        pruned=accuracy.final,
         unchanged=accuracy.before_removal == accuracy.after_removal,
         met=report.met,
     )

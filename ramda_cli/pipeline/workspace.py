@@ -95,11 +95,17 @@ class Workspace:
         with self.writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
-    def save_weights(self, model: nn.Module, name: str) -> Path:
-        """Write a state dict under `checkpoints/`, whole or not at all."""
+    def checkpoint(self, name: str) -> Path:
+        """Return the path of a file under `checkpoints/`, which then exists."""
         path = self.directory / _CHECKPOINTS / f"{name}.safetensors"
         with self.writing(path):
             path.parent.mkdir(exist_ok=True)
+        return path
+
+    def save_weights(self, model: nn.Module, name: str) -> Path:
+        """Write a state dict under `checkpoints/`, whole or not at all."""
+        path = self.checkpoint(name)
+        with self.writing(path):
             write_tensors(model.state_dict(), path, metadata={"format": "pt"})
         return path
 

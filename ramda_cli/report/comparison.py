@@ -111,10 +111,10 @@ def _accuracy(one: Accuracy | None, other: Accuracy | None) -> Iterator[Line]:
     if not measured:
         return
     metrics = dict.fromkeys(accuracy.metric for accuracy in measured)
-    first, second = ("-" if a is None else percent(a.after_removal, 2) for a in (one, other))
+    first, second = ("-" if a is None else percent(a.final, 2) for a in (one, other))
     change = ""
     if one is not None and other is not None and len(metrics) == 1:
-        change = f"{100 * (other.after_removal - one.after_removal):+.2f} points"
+        change = f"{100 * (other.final - one.final):+.2f} points"
     yield Line(" / ".join(metrics), first, second, change)
 
 

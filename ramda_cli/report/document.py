@@ -115,6 +115,7 @@ class Accuracy:
         dense: the pretrained model before training; null when its head was replaced.
         before_removal: the trained model.
         after_removal: the smaller model.
+        recovered: the smaller model after it was trained further; null where it was not.
         reloaded: the smaller model, loaded afresh from the written file.
         onnx: `model.onnx` in ONNX Runtime; null when it was not written.
     """
@@ -123,8 +124,14 @@ class Accuracy:
     dense: float | None = None
     before_removal: float
     after_removal: float
+    recovered: float | None = None
     reloaded: float | None = None
     onnx: float | None = None
+
+    @property
+    def final(self) -> float:
+        """The model that is in the files."""
+        return self.after_removal if self.recovered is None else self.recovered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +277,7 @@ class TrainingEntry:
 
     Attributes:
         zero_set_stability: share of the final zero groups that were zero at the freeze.
+        removal_epoch: after which the zero channels were taken out; null where after the last.
     """
 
     method: str
@@ -278,6 +286,7 @@ class TrainingEntry:
     seconds: float
     history: tuple[EpochEntry, ...] = ()
     zero_set_stability: float | None = None
+    removal_epoch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,18 +84,17 @@ def judge(report: Report, limits: Limits) -> tuple[Verdict, ...]:
                 hint="the head was replaced; demand an accuracy with --min-metric",
             )
         # To a thousandth of a point: shares are sums of floats.
-        drop = round(100 * (accuracy.dense - accuracy.after_removal), 3)
+        drop = round(100 * (accuracy.dense - accuracy.final), 3)
         text = (
-            f"{accuracy.metric} {percent(accuracy.after_removal, 2)},"
+            f"{accuracy.metric} {percent(accuracy.final, 2)},"
             f" {drop:.2f} points below {percent(accuracy.dense, 2)}; at most {limits.drop:g}"
         )
         verdicts.append(Verdict("max-drop", text, drop <= limits.drop))
     if accuracy is not None and limits.metric is not None:
         text = (
-            f"{accuracy.metric} {percent(accuracy.after_removal, 2)}"
-            f"; at least {percent(limits.metric, 2)}"
+            f"{accuracy.metric} {percent(accuracy.final, 2)}; at least {percent(limits.metric, 2)}"
         )
-        verdicts.append(Verdict("min-metric", text, accuracy.after_removal >= limits.metric))
+        verdicts.append(Verdict("min-metric", text, accuracy.final >= limits.metric))
     if limits.speedup is not None:
         verdicts.append(_speedup(report.latency, limits.speedup, limits.batch_size))
     if limits.latency_ms is not None:

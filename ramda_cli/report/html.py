@@ -16,7 +16,7 @@ from ramda_cli.report.formatting import (
     text_of,
 )
 from ramda_cli.report.palette import DARK, LIGHT
-from ramda_cli.report.phrases import asked_text, data_text, reached_amount
+from ramda_cli.report.phrases import accuracy_text, asked_text, data_text, reached_amount
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.rows import accuracy_rows, size_rows
 from ramda_cli.report.speed import latency_rows, speed_sentence, threads
@@ -67,6 +67,7 @@ def _template():  # type: ignore[no-untyped-def]
     environment = page_environment()
     environment.filters.update(
         share=percent,
+        accuracy=accuracy_text,
         count=count,
         bytes=size_bytes,
         difference=difference,

@@ -13,7 +13,7 @@ from ramda_cli.report.formatting import (
     share_of,
     text_of,
 )
-from ramda_cli.report.phrases import data_text, training_text
+from ramda_cli.report.phrases import accuracy_text, data_text, training_text
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.rows import accuracy_rows, size_rows
 from ramda_cli.report.speed import latency_rows, speed_sentence, threads
@@ -63,14 +63,7 @@ def _headline(report: Report) -> str:
     params = percent(share_of(size.pruned.params, size.dense.params))
     proof = "proof passed" if report.proof.passed else "**proof FAILED**"
     met = "" if report.met else "; **the target was not met**"
-    kept = (
-        ""
-        if accuracy is None
-        else (
-            f"{escaped(accuracy.metric)} {percent(accuracy.before_removal, 2)} before and"
-            f" {percent(accuracy.after_removal, 2)} after the removal; "
-        )
-    )
+    kept = "" if accuracy is None else f"{escaped(accuracy_text(accuracy))}; "
     return (
         f"### {escaped(report.model.name)}: {macs} of the MACs, {params} of the parameters\n\n"
         f"{kept}{proof}{met}"

@@ -78,7 +78,7 @@ def _metadata(report: Report, task: str | None) -> ModelCardData:
                 dataset_name=name,
                 metric_type="accuracy",
                 metric_name=text_of(report.accuracy.metric).plain,
-                metric_value=report.accuracy.after_removal,
+                metric_value=report.accuracy.final,
             )
         ]
     return ModelCardData(

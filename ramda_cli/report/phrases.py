@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from ramda_cli.report.document import Asked, ModelEntry, Reached, Report
+from ramda_cli.report.document import Accuracy, Asked, ModelEntry, Reached, Report
 from ramda_cli.report.formatting import count, counted, duration, percent, size_bytes, text_of
 
 _UNITS = {
@@ -73,11 +73,28 @@ def training_text(report: Report) -> str:
     training, again = report.training, report.reproducibility
     if training is None:
         return "none: the zeros were there"
+    epochs = counted(training.epochs, "epoch")
+    if training.removal_epoch is not None:
+        epochs += f" (removal after {training.removal_epoch})"
     return (
-        f"{training.method}, {counted(training.epochs, 'epoch')},"
+        f"{training.method}, {epochs},"
         f" {counted(training.steps, 'step')},"
         f" {duration(training.seconds)} on {again.device}, seed {again.seed}"
     )
+
+
+def accuracy_text(accuracy: Accuracy) -> str:
+    """Return the metric of the result, and that nothing changed at the removal."""
+    before, after = percent(accuracy.before_removal, 2), percent(accuracy.after_removal, 2)
+    same = accuracy.before_removal == accuracy.after_removal
+    removal = (
+        f"{before} before and after the removal"
+        if same
+        else f"{before} before and {after} after the removal"
+    )
+    if accuracy.recovered is None:
+        return f"{accuracy.metric} {removal}"
+    return f"{accuracy.metric} {percent(accuracy.recovered, 2)}, trained further from {removal}"
 
 
 def model_text(model: ModelEntry) -> str:

@@ -52,6 +52,7 @@ def accuracy_rows(accuracy: Accuracy | None) -> list[tuple[str, str]]:
         ("pretrained, before training", accuracy.dense),
         ("trained, before the removal", accuracy.before_removal),
         ("after the removal", accuracy.after_removal),
+        ("trained further", accuracy.recovered),
         ("reloaded from the file", accuracy.reloaded),
         ("ONNX Runtime", accuracy.onnx),
     )

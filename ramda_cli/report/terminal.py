@@ -12,6 +12,7 @@ from ramda_cli.report.formatting import (
     text_of,
 )
 from ramda_cli.report.phrases import (
+    accuracy_text,
     asked_text,
     data_text,
     model_text,
@@ -69,12 +70,7 @@ def _headline(report: Report) -> Text:
     params = percent(share_of(size.pruned.params, size.dense.params))
     line = Text(f"{macs} of the MACs, {params} of the parameters; ", style="bold")
     if accuracy is not None:
-        before, after = accuracy.before_removal, accuracy.after_removal
-        if before == after:
-            kept = f"{percent(before, 2)} before and after the removal"
-        else:
-            kept = f"{percent(before, 2)} before and {percent(after, 2)} after the removal"
-        line.append_text(text_of(f"{accuracy.metric} {kept}; "))
+        line.append_text(text_of(f"{accuracy_text(accuracy)}; "))
     return line.append("proof ").append_text(verdict(report.proof.passed))
 
 

@@ -48,6 +48,11 @@ class RemovalPlan:
     submodules: Mapping[str, GraphProgram] = field(repr=False, default_factory=dict)
     example: ExampleInputs | None = field(repr=False, default=None)
 
+    @property
+    def keeps_classes(self) -> bool:
+        """Whether the smaller model and all of its parts are of the original's classes."""
+        return self.layout == "native" and not self.submodules
+
     def to_json(self) -> dict[str, Any]:
         """Return what the file records of the removal."""
         return {

@@ -2,6 +2,16 @@
 
 from ramda_cli.training.budget import Budget, Limit, plan_budget
 from ramda_cli.training.evaluation import accuracy, accuracy_of
-from ramda_cli.training.loop import Epoch, Trained, train
+from ramda_cli.training.loop import Training
+from ramda_cli.training.records import Epoch, Trained
 
-__all__ = ["Budget", "Epoch", "Limit", "Trained", "accuracy", "accuracy_of", "plan_budget", "train"]
+__all__ = [
+    "Budget",
+    "Epoch",
+    "Limit",
+    "Trained",
+    "Training",
+    "accuracy",
+    "accuracy_of",
+    "plan_budget",
+]

@@ -1,4 +1,4 @@
-"""Recomputing BatchNorm statistics for the weights as they are."""
+"""BatchNorm statistics: recomputed for the weights as they are, or left as they were."""
 
 from itertools import islice
 
@@ -20,11 +20,7 @@ def recompute_batch_norm_(model: nn.Module, batches: Batches, *, device: torch.d
     Returns:
         Whether the model has such statistics.
     """
-    norms = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
-    ]
+    norms = [norm for norm in _norms(model) if norm.track_running_stats]
     if not norms:
         return False
     modes = {module: module.training for module in model.modules()}
@@ -41,3 +37,14 @@ def recompute_batch_norm_(model: nn.Module, batches: Batches, *, device: torch.d
     for module, mode in modes.items():
         module.training = mode
     return True
+
+
+def freeze_batch_norm_(model: nn.Module) -> None:
+    """Normalise by the running statistics and leave them alone, whatever the model's mode."""
+    for norm in _norms(model):
+        norm.eval()
+
+
+def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    kind = nn.modules.batchnorm._BatchNorm
+    return [module for module in model.modules() if isinstance(module, kind)]

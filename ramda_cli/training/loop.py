@@ -1,96 +1,44 @@
-"""The training loop: RAMDA until the channels that have to go are exactly zero."""
+"""The training loop: RAMDA until the channels that have to go are exactly zero, and after."""
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from timm.utils import ModelEmaV3
+from torch import nn
 
 from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.data.bundle import DataBundle
-from ramda_cli.errors import TrainingError
+from ramda_cli.errors import ConfigError
 from ramda_cli.observer import Observer
-from ramda_cli.optimizers import Penalty
+from ramda_cli.optimizers import Penalty, carry_state_
+from ramda_cli.optimizers.carry import Kept
 from ramda_cli.training.batch_norm import recompute_batch_norm_
 from ramda_cli.training.budget import Budget, Mask
 from ramda_cli.training.evaluation import accuracy
-from ramda_cli.training.methods import build_method
+from ramda_cli.training.methods import Method, build_method
 from ramda_cli.training.objective import Objective
-
-_REPORT_EVERY = 10
-"""Steps between readings of the loss, which make the device wait for the host."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What was measured after an epoch; epoch 0 is before training.
-
-    Attributes:
-        loss: mean training loss over the epoch; None before training.
-        metric: top-1 accuracy on the validation data.
-        group_sparsity: share of penalized entries in zero channels.
-        macs_share: MACs without these channels, as a share of dense.
-        lr: at the end of the epoch.
-        certificate: norm of the smallest subgradient of the last subproblem at its solution.
-        zero_set_change: share of channels that became zero or revived in this epoch.
-    """
-
-    epoch: int
-    metric: float
-    loss: float | None = None
-    group_sparsity: float = 0.0
-    macs_share: float = 1.0
-    lr: float | None = None
-    certificate: float | None = None
-    zero_set_change: float | None = None
+from ramda_cli.training.passes import Passes
+from ramda_cli.training.records import Epoch, Trained
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A finished training run.
+class Training:
+    """A fine-tuning run: `prune`, then `recover` with the smaller model or `go_on` with the same.
 
-    Attributes:
-        method: what trained it, for the report.
-        history: one entry per epoch.
-        steps: optimizer steps.
-        seconds: wall clock.
-        zero_set_stability: overlap (Jaccard) of the zero set at the freeze and at the end; None
-            without a target.
-    """
+    `prune` ends with the zero set as it was asked for, exact and final. What is zero can then be
+    taken out, and the epochs that are left train what remains, at its lower cost.
 
-    method: str
-    history: tuple[Epoch, ...]
-    steps: int
-    seconds: float
-    zero_set_stability: float | None
-
-
-def train(
-    model: nn.Module,
-    penalties: list[Penalty],
-    data: DataBundle,
-    config: TrainingConfig,
-    *,
-    budget: Budget | None,
-    macs_share: Callable[[], float],
-    device: torch.device,
-    observer: Observer,
-    after_epoch: Callable[[Epoch], None],
-) -> Trained:
-    """Fine-tune a model in place until the zero set is what was asked for.
-
-    With a budget, lr decays linearly to zero; the zero set follows a ramp, is frozen at
-    `config.freeze` of the run, snapped to exact zero, and the averages restart there. Without one,
-    the penalties' weight and the milestones decide, as in the paper: lr and eps shrink tenfold and
-    the averages restart at each, and in the last stage momentum rises to 1, so that the last
-    iterate is a prox output.
+    With a budget, lr decays linearly to zero over all epochs; the zero set follows a ramp, is
+    frozen at `config.freeze` of the run, snapped to exact zero, and the averages restart there.
+    Without one, the penalties' weight and the milestones decide, as in the paper: lr and eps shrink
+    tenfold and the averages restart at each, and in the last stage momentum rises to 1, so that the
+    last iterate is a prox output.
 
     Args:
-        model: on `device`.
+        model: on `device`; trained in place.
         penalties: what is regularized; with a budget in the order of its groups.
         data: loaders.
         config: how.
@@ -98,176 +46,226 @@ def train(
         macs_share: measures the weights as they are, where no budget says it.
         device: where to train.
         observer: is told of every step.
-        after_epoch: called after each validation, and once before training.
+        after_epoch: called with the model after each validation, and once before training.
 
     Raises:
-        TrainingError: the loss is not finite.
+        ConfigError: weights are to be averaged after the removal, and nothing follows it.
+        TrainingError: of the methods: loss or weights are not finite.
     """
-    return _Training(model, penalties, data, config, budget, device, observer).run(
-        macs_share, after_epoch
-    )
 
-
-class _Training:
     def __init__(
         self,
         model: nn.Module,
         penalties: list[Penalty],
         data: DataBundle,
         config: TrainingConfig,
+        *,
         budget: Budget | None,
+        macs_share: Callable[[], float],
         device: torch.device,
         observer: Observer,
+        after_epoch: Callable[[nn.Module, Epoch], None],
     ) -> None:
         self._model = model
         self._data = data
         self._config = config
         self._device = device
         self._observer = observer
-        self._epoch_steps = len(data.train)
-        self._steps = config.epochs * self._epoch_steps
-        self._method = build_method(model, penalties, config, budget=budget, steps=self._steps)
-        self._rule, self._optimizer = self._method.rule, self._method.optimizer
-        self._objective = Objective(model, config)
+        self._after_epoch = after_epoch
+        objective = Objective(model, config)
+        self._passes = Passes(data, config, objective, device=device, observer=observer)
+        per_epoch, steps = self._passes.per_epoch, self._passes.total
+        latest = steps - per_epoch * (config.recovery or 0)
+        self._method = build_method(
+            model, penalties, config, budget=budget, steps=steps, latest_freeze=latest
+        )
+        self._has_budget = budget is not None
+        rule = self._method.rule
+        self._measure = macs_share if rule is None else lambda: rule.macs_share
+        if config.recovery is None and self._has_budget:
+            latest = self._method.freeze_step
+        self._removal_epoch = math.ceil(latest / per_epoch)
+        if config.ema is not None and self._removal_epoch == config.epochs:
+            raise ConfigError(
+                "training.ema averages the weights after the removal, and no epoch follows it",
+                hint="give --recovery, the epochs that do, or leave training.ema out",
+            )
+        self._history: list[Epoch] = []
         self._frozen_zero: Mask | None = None
         self._stage_step = 0
+        self._recovering = False
+        self._seconds = 0.0
+        self._average: ModelEmaV3 | None = None
+        self._averaged_steps = 0
 
-    def run(self, macs_share: Callable[[], float], after_epoch: Callable[[Epoch], None]) -> Trained:
+    @property
+    def epochs_left(self) -> int:
+        """Epochs that are still to be trained."""
+        return self._config.epochs - self._epoch
+
+    def prune(self) -> None:
+        """Train until the zero set is final, and make it exact."""
+        self._history.append(Epoch(0, accuracy(self._model, self._data.val, device=self._device)))
+        with self._training(self._removal_epoch):
+            first = self._history[0]
+            self._observer.validated(0, first.shown | {"macs_share": 1.0})
+            self._after_epoch(self._model, first)
+            self._run(self._removal_epoch)
+
+    def go_on(self) -> None:
+        """Train the same model to the end; what is zero stays so."""
+        method = self._method
+        if method.rule is None:
+            share = self._history[-1].macs_share
+            method = method.holding(self._model, self._zero(), macs_share=share)
+        self._recover(self._model, method, kept={})
+
+    def recover(self, smaller: nn.Module, kept: Kept) -> None:
+        """Train the smaller model to the end; the optimizer's state is carried over to it.
+
+        Args:
+            smaller: on the device; trained in place.
+            kept: of the removal plan.
+        """
+        self._recover(smaller, self._method.without_penalties(smaller), kept)
+
+    def result(self) -> Trained:
+        """Return what was measured."""
+        return Trained(
+            self._method.label,
+            tuple(self._history),
+            self._passes.step,
+            self._seconds,
+            self._stability(),
+            self._removal_epoch if self._recovering else None,
+        )
+
+    @property
+    def _epoch(self) -> int:
+        return self._history[-1].epoch if self._history else 0
+
+    def _recover(self, model: nn.Module, method: Method, kept: Kept) -> None:
+        share = self._history[-1].macs_share
+        self._measure = lambda: share
+        if method is not self._method:
+            carry_state_(method.optimizer, self._method.optimizer, kept)
+        if not self._has_budget:
+            # The sums hold the pull of a shrinkage that is over.
+            method.restart()
+        self._model, self._method, self._recovering = model, method, True
+        if self._config.ema is not None:
+            self._average = ModelEmaV3(model, decay=self._config.ema, use_warmup=True)
+        self._averaged_steps = 0
+        with self._training(self.epochs_left):
+            self._run(self._config.epochs)
+
+    @contextmanager
+    def _training(self, epochs: int) -> Iterator[None]:
         started = time.monotonic()
-        history = [Epoch(0, self._validate())]
-        self._observer.train_start(self._steps, self._config.epochs)
-        self._observer.validated(0, {"metric": history[0].metric, "macs_share": 1.0})
-        after_epoch(history[0])
-        step = 0
-        zero = np.zeros(self._optimizer.solution_zero.numel(), dtype=bool)
-        for epoch in range(1, self._config.epochs + 1):
-            loss, step = self._run_epoch(epoch, step, macs_share)
-            self._require_finite_weights(step, epoch)
-            if epoch == self._config.epochs:
-                self._finish()
-            before, zero = zero, self._optimizer.solution_zero.cpu().numpy().copy()
-            measured = Epoch(
-                epoch,
-                self._validate(),
-                loss,
-                float(self._optimizer.weighted_group_sparsity()),
-                self._macs_share(macs_share),
-                self._optimizer.param_groups[0]["lr"],
-                float(self._optimizer.certificate),
-                float((zero != before).mean()) if zero.size else 0.0,
-            )
-            history.append(measured)
-            self._observer.validated(epoch, _values(measured))
-            after_epoch(measured)
+        self._observer.train_start(epochs * self._passes.per_epoch, self._config.epochs)
+        yield
         self._observer.train_end()
-        seconds = time.monotonic() - started
-        return Trained(self._method.label, tuple(history), step, seconds, self._stability())
+        self._seconds += time.monotonic() - started
 
-    def _run_epoch(
-        self, epoch: int, step: int, macs_share: Callable[[], float]
-    ) -> tuple[float, int]:
-        self._model.train()
-        total = torch.zeros((), device=self._device)
-        for images, labels in self._data.train:
-            self._schedule(step, epoch)
-            loss = self._step(images.to(self._device), labels.to(self._device))
-            total += loss
-            step += 1
-            if self._rule is not None and step == self._method.freeze_step:
-                self._freeze()
-            if step % _REPORT_EVERY == 0 or step % self._epoch_steps == 0:
-                self._report(step, epoch, float(loss), macs_share)
-        return float(total) / self._epoch_steps, step
+    def _run(self, last: int) -> None:
+        first_step = self._passes.step
+        before = self._zero()
+        for epoch in range(self._epoch + 1, last + 1):
+            loss = self._passes.run(
+                epoch,
+                self._model,
+                self._method.optimizer,
+                first_step=first_step,
+                before_step=self._schedule,
+                after_step=self._follow,
+                shown=self._shown,
+            )
+            if epoch == last:
+                self._finish()
+            measured = self._measured(epoch, loss, before)
+            before = self._zero()
+            self._history.append(measured)
+            self._observer.validated(epoch, measured.shown)
+            self._after_epoch(self._model, measured)
 
-    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
-        self._optimizer.zero_grad()
-        with self._autocast():
-            loss = self._objective(self._model, images, labels)
-        loss.backward()
-        if self._config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_norm)
-        self._optimizer.step()
-        return loss.detach()
+    def _measured(self, epoch: int, loss: float, before: Mask) -> Epoch:
+        optimizer, zero = self._method.optimizer, self._zero()
+        shown = self._shown()
+        averaged = self._average.module if self._average is not None else self._model
+        return Epoch(
+            epoch,
+            accuracy(averaged, self._data.val, device=self._device),
+            loss,
+            shown["group_sparsity"],
+            shown["macs_share"],
+            optimizer.param_groups[0]["lr"],
+            float(optimizer.certificate) if self._method.penalties else None,
+            float((zero != before).mean()) if zero.size else 0.0,
+        )
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self._config.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self._device.type, torch.bfloat16)
-
-    def _schedule(self, step: int, epoch: int) -> None:
-        (param_group,) = self._optimizer.param_groups
-        if self._rule is not None:
-            param_group["lr"] = self._method.lr(self._config.lr, step, self._steps)
+    def _schedule(self) -> None:
+        step, config = self._passes.step, self._config
+        (param_group,) = self._method.optimizer.param_groups
+        warm_up = config.warm_up * self._passes.per_epoch
+        rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
+        if self._has_budget:
+            param_group["lr"] = rising * self._method.lr(config.lr, step, self._passes.total)
             return
-        milestones = self._config.milestones
-        passed = sum(epoch > milestone for milestone in milestones)
-        if step % self._epoch_steps == 0 and epoch - 1 in milestones:
+        epoch, milestones = step // self._passes.per_epoch, config.milestones
+        passed = sum(epoch >= milestone for milestone in milestones)
+        if step % self._passes.per_epoch == 0 and epoch in milestones:
             self._method.restart()
             self._stage_step = 0
-        param_group["lr"] = self._config.lr * 0.1**passed
-        param_group["eps"] = self._config.eps * 0.1**passed
+        param_group["lr"] = rising * config.lr * 0.1**passed
+        param_group["eps"] = config.eps * 0.1**passed
         self._stage_step += 1
-        if passed == len(milestones):
-            rising = self._config.momentum * math.sqrt(self._stage_step)
+        if self._recovering:
+            param_group["momentum"] = config.momentum
+        elif passed == len(milestones):
+            rising = config.momentum * math.sqrt(self._stage_step)
             # The last iterate is a prox output even where the stage was too short to get there.
-            param_group["momentum"] = 1.0 if step + 1 == self._steps else min(1.0, rising)
+            ends = step + 1 == self._removal_epoch * self._passes.per_epoch
+            param_group["momentum"] = 1.0 if ends else min(1.0, rising)
 
-    def _freeze(self) -> None:
-        """Make the zero set, which stays from here on, exact, and start the averages anew."""
-        if self._rule is None:
+    def _follow(self) -> None:
+        if self._average is not None:
+            self._averaged_steps += 1
+            self._average.update(self._model, step=self._averaged_steps)
+        rule, is_freeze = self._method.rule, self._passes.step == self._method.freeze_step
+        if rule is None or not self._has_budget or not is_freeze:
             return
-        self._frozen_zero = self._rule.zero.copy()
-        self._optimizer.snap_()
+        # The zero set stays from here on: make it exact, and start the averages anew.
+        self._frozen_zero = rule.zero.copy()
+        self._method.optimizer.snap_()
         self._method.restart()
 
     def _finish(self) -> None:
-        self._optimizer.snap_()
-        if recompute_batch_norm_(self._model, self._data.train, device=self._device):
+        """Leave exact zeros, averaged weights and fitting BatchNorm statistics."""
+        self._method.optimizer.snap_()
+        if self._average is not None:
+            self._model.load_state_dict(self._average.module.state_dict())
+            self._average = None
+        if not self._config.freeze_batch_norm and recompute_batch_norm_(
+            self._model, self._data.train, device=self._device
+        ):
             self._observer.stage("recompute", "BatchNorm statistics")
 
-    def _validate(self) -> float:
-        return accuracy(self._model, self._data.val, device=self._device)
-
-    def _report(self, step: int, epoch: int, loss: float, macs_share: Callable[[], float]) -> None:
-        if not math.isfinite(loss):
-            raise self._diverged(f"the loss became {loss}", step, epoch)
-        values = {
-            "loss": loss,
-            "group_sparsity": float(self._optimizer.weighted_group_sparsity()),
-            "lr": self._optimizer.param_groups[0]["lr"],
-            "macs_share": self._macs_share(macs_share),
-        }
-        self._observer.train_step(step, values)
-
-    def _macs_share(self, measure: Callable[[], float]) -> float:
-        # Until the freeze the weights only approach the zeros of the solution.
-        return measure() if self._rule is None else self._rule.macs_share
-
-    def _require_finite_weights(self, step: int, epoch: int) -> None:
-        for parameter in self._model.parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                raise self._diverged("the weights became infinite or NaN", step, epoch)
-
-    def _diverged(self, what: str, step: int, epoch: int) -> TrainingError:
-        return TrainingError(
-            f"{what} at step {step} of {self._steps}, in epoch {epoch}",
-            hint=f"lower --lr (now {self._config.lr:g})",
+    def _shown(self) -> Mapping[str, float]:
+        sparsity = (
+            float(self._method.optimizer.weighted_group_sparsity())
+            if self._method.penalties
+            else self._history[-1].group_sparsity
         )
+        return {"group_sparsity": sparsity, "macs_share": self._measure()}
+
+    def _zero(self) -> Mask:
+        return self._method.optimizer.solution_zero.cpu().numpy().copy()
 
     def _stability(self) -> float | None:
-        if self._rule is None or self._frozen_zero is None:
+        if self._frozen_zero is None:
             return None
-        end = self._optimizer.solution_zero.cpu().numpy()
+        if not self._method.penalties:
+            return 1.0  # what was frozen is what was taken out
+        end = self._zero()
         either = int(np.logical_or(end, self._frozen_zero).sum())
         return 1.0 if either == 0 else int((end & self._frozen_zero).sum()) / either
-
-
-def _values(epoch: Epoch) -> Mapping[str, float]:
-    values = {
-        "loss": epoch.loss,
-        "metric": epoch.metric,
-        "group_sparsity": epoch.group_sparsity,
-        "macs_share": epoch.macs_share,
-        "lr": epoch.lr,
-    }
-    return {key: value for key, value in values.items() if value is not None}

@@ -39,16 +39,23 @@ class Method:
     """What trains a model.
 
     Attributes:
-        label: for the report.
-        optimizer: of its parameters.
+        config: `method` and its settings.
+        penalties: what is regularized.
+        optimizer: of the model's parameters.
         rule: decides the zero set; None where the penalties' weight does.
         freeze_step: whose zero set stays.
     """
 
-    label: str
+    config: TrainingConfig
+    penalties: Sequence[Penalty]
     optimizer: ProximalOptimizer
     rule: ZeroSetRule | None
     freeze_step: int
+
+    @property
+    def label(self) -> str:
+        """What the report calls it."""
+        return LABELS[self.config.method]
 
     def lr(self, base: float, step: int, steps: int) -> float:
         """Return the step size of a run with a target, which decays to zero."""
@@ -61,6 +68,17 @@ class Method:
         if isinstance(self.optimizer, RAMDA):
             self.optimizer.restart()
 
+    def without_penalties(self, model: nn.Module) -> "Method":
+        """Return what trains a model from which the zero channels are gone."""
+        optimizer = _optimizer(model, (), self.config, None)
+        return Method(self.config, (), optimizer, None, self.freeze_step)
+
+    def holding(self, model: nn.Module, zero: Mask, *, macs_share: float) -> "Method":
+        """Return what trains the same model with these channels at zero, and shrinks none."""
+        rule = ConstantRule(zero, macs_share=macs_share)
+        optimizer = _optimizer(model, self.penalties, self.config, rule)
+        return Method(self.config, self.penalties, optimizer, rule, self.freeze_step)
+
 
 def build_method(
     model: nn.Module,
@@ -69,6 +87,7 @@ def build_method(
     *,
     budget: Budget | None,
     steps: int,
+    latest_freeze: int | None = None,
 ) -> Method:
     """Build the optimizer and the rule of a run.
 
@@ -78,11 +97,14 @@ def build_method(
         config: `method` and its settings.
         budget: what to come down to; None only with RAMDA.
         steps: of the run.
+        latest_freeze: step by which the zero set is final, whatever `config.freeze` says.
     """
     freeze_step = 1 if config.method == "magnitude" else max(1, round(config.freeze * steps))
+    freeze_step = min(freeze_step, steps if latest_freeze is None else latest_freeze)
     rule: ZeroSetRule | None = None
     if budget is not None and config.method == "magnitude":
-        rule = ConstantRule(budget, least_magnitude(model, penalties, budget))
+        zero = least_magnitude(model, penalties, budget)
+        rule = ConstantRule(zero, macs_share=budget.macs_share(zero))
     elif budget is not None:
         # The zero set must be down to the budget when it is frozen.
         ramp_steps = min(freeze_step, max(1, round(RAMP_END * steps)))
@@ -92,17 +114,24 @@ def build_method(
             ramp_steps=ramp_steps,
             freeze_step=freeze_step,
         )
+    optimizer = _optimizer(model, penalties, config, rule)
+    return Method(config, penalties, optimizer, rule, freeze_step)
+
+
+def _optimizer(
+    model: nn.Module,
+    penalties: Sequence[Penalty],
+    config: TrainingConfig,
+    rule: ZeroSetRule | None,
+) -> ProximalOptimizer:
     # Frozen parameters too: without a gradient their channels are left alone.
     named = model.named_parameters()
-    optimizer: ProximalOptimizer = (
-        RAMDA(
+    if config.method == "ramda":
+        return RAMDA(
             named, penalties,
             lr=config.lr, momentum=config.momentum, eps=config.eps, thresholds=rule,
-        )
-        if config.method == "ramda"
-        else ProxGen(named, penalties, lr=config.lr, weight_decay=WEIGHT_DECAY, thresholds=rule)
-    )  # fmt: skip
-    return Method(LABELS[config.method], optimizer, rule, freeze_step)
+        )  # fmt: skip
+    return ProxGen(named, penalties, lr=config.lr, weight_decay=WEIGHT_DECAY, thresholds=rule)
 
 
 @torch.no_grad()

@@ -42,23 +42,18 @@ class ConstantRule:
     """Zeroes the same channels in every step, and shrinks none.
 
     Args:
-        budget: that the zero set comes down to.
         zero: which channels.
+        macs_share: MACs without them, as a share of dense.
     """
 
-    def __init__(self, budget: Budget, zero: Mask) -> None:
-        self._budget = budget
+    def __init__(self, zero: Mask, *, macs_share: float) -> None:
         self._zero = torch.from_numpy(zero)
+        self.macs_share = macs_share
 
     @property
     def zero(self) -> Mask:
         """The zero set."""
         return self._zero.cpu().numpy()
-
-    @property
-    def macs_share(self) -> float:
-        """MACs without the zero set, as a share of dense."""
-        return self._budget.macs_share(self.zero)
 
     def __call__(self, test: ZeroTest) -> Threshold:
         """Return the zero set; channels that do not move in this step stay as they are."""

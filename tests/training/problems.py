@@ -15,7 +15,7 @@ from ramda_cli.optimizers import penalties
 from ramda_cli.regularizers import GroupLasso
 from ramda_cli.structure import Structure, discover, identify
 from ramda_cli.structure.cost import CostModel
-from ramda_cli.training import Budget, Epoch, Trained, train
+from ramda_cli.training import Budget, Epoch, Trained, Training
 
 CPU = torch.device("cpu")
 
@@ -67,7 +67,7 @@ class Recorder(SilentObserver):
         self.epochs.append((epoch, dict(values)))
 
 
-def run(
+def training_of(
     model: nn.Module,
     config: TrainingConfig,
     *,
@@ -75,8 +75,8 @@ def run(
     after_epoch: Callable[[Epoch], None] = lambda _: None,
     data: DataBundle | None = None,
     observer: SilentObserver | None = None,
-) -> tuple[Trained, Structure, CostModel]:
-    """Train `model` in place, with a budget or with the weight of `config`."""
+) -> tuple[Training, Structure, CostModel]:
+    """Prepare to train `model` in place, with a budget or with the weight of `config`."""
     structure = structure_of(model)
     cost = CostModel(structure)
 
@@ -84,7 +84,7 @@ def run(
         kept = cost.kept(identify(model, structure).removable)
         return cost.macs(kept) / cost.macs(cost.channels)
 
-    trained = train(
+    training = Training(
         model,
         penalties(structure, GroupLasso(config.weight or 0.0)),
         data or digits(config.seed),
@@ -93,6 +93,17 @@ def run(
         macs_share=macs_share,
         device=CPU,
         observer=observer or SilentObserver(),
-        after_epoch=after_epoch,
+        after_epoch=lambda _, epoch: after_epoch(epoch),
     )
-    return trained, structure, cost
+    return training, structure, cost
+
+
+def run(
+    model: nn.Module, config: TrainingConfig, **options: Any
+) -> tuple[Trained, Structure, CostModel]:
+    """Train `model` in place to the end; what is zero stays in it."""
+    training, structure, cost = training_of(model, config, **options)
+    training.prune()
+    if training.epochs_left:
+        training.go_on()
+    return training.result(), structure, cost

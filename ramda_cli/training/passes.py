@@ -1,0 +1,127 @@
+"""Passes over the training data: a step for each batch, whatever model and optimizer."""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from ramda_cli.config.schema import TrainingConfig
+from ramda_cli.data.bundle import DataBundle
+from ramda_cli.errors import TrainingError
+from ramda_cli.observer import Observer
+from ramda_cli.optimizers import ProximalOptimizer
+from ramda_cli.training.batch_norm import freeze_batch_norm_
+from ramda_cli.training.objective import Objective
+
+_REPORT_EVERY = 10
+"""Steps between readings of the loss, which make the device wait for the host."""
+
+
+class Passes:
+    """Counts steps over a run, and takes them.
+
+    Args:
+        data: loaders.
+        config: how.
+        objective: the loss of a batch.
+        device: where to train.
+        observer: is told of every step.
+    """
+
+    def __init__(
+        self,
+        data: DataBundle,
+        config: TrainingConfig,
+        objective: Objective,
+        *,
+        device: torch.device,
+        observer: Observer,
+    ) -> None:
+        self._data = data
+        self._config = config
+        self._objective = objective
+        self._device = device
+        self._observer = observer
+        self.per_epoch = len(data.train)
+        self.total = config.epochs * self.per_epoch
+        self.step = 0
+
+    def run(
+        self,
+        epoch: int,
+        model: nn.Module,
+        optimizer: ProximalOptimizer,
+        *,
+        first_step: int,
+        before_step: Callable[[], None],
+        after_step: Callable[[], None],
+        shown: Callable[[], Mapping[str, float]],
+    ) -> float:
+        """Take a step for every batch of an epoch, and return the mean loss.
+
+        Args:
+            epoch: counted from 1.
+            model: on the device.
+            optimizer: of its parameters.
+            first_step: from which on the observer counts.
+            before_step: sets the optimizer's settings for the step.
+            after_step: is called when the step is done.
+            shown: what the observer is told beside loss and lr.
+
+        Raises:
+            TrainingError: loss or weights are not finite.
+        """
+        model.train()
+        if self._config.freeze_batch_norm:
+            freeze_batch_norm_(model)
+        self._data.train.set_epoch(epoch - 1)
+        total = torch.zeros((), device=self._device)
+        for images, labels in self._data.train:
+            before_step()
+            loss = self._take(model, optimizer, images.to(self._device), labels.to(self._device))
+            total += loss
+            self.step += 1
+            after_step()
+            if self.step % _REPORT_EVERY == 0 or self.step % self.per_epoch == 0:
+                self._report(epoch, optimizer, float(loss), first_step, shown)
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+            raise self._diverged("the weights became infinite or NaN", epoch)
+        return float(total) / self.per_epoch
+
+    def _take(
+        self, model: nn.Module, optimizer: ProximalOptimizer, images: Tensor, labels: Tensor
+    ) -> Tensor:
+        optimizer.zero_grad()
+        with self._autocast():
+            loss = self._objective(model, images, labels)
+        loss.backward()
+        if self._config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), self._config.clip_norm)
+        optimizer.step()
+        return loss.detach()
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._config.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self._device.type, torch.bfloat16)
+
+    def _report(
+        self,
+        epoch: int,
+        optimizer: ProximalOptimizer,
+        loss: float,
+        first_step: int,
+        shown: Callable[[], Mapping[str, float]],
+    ) -> None:
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss became {loss}", epoch)
+        values = {"loss": loss, "lr": optimizer.param_groups[0]["lr"], **shown()}
+        self._observer.train_step(self.step - first_step, values)
+
+    def _diverged(self, what: str, epoch: int) -> TrainingError:
+        return TrainingError(
+            f"{what} at step {self.step} of {self.total}, in epoch {epoch}",
+            hint=f"lower --lr (now {self._config.lr:g})",
+        )
