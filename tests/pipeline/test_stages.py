@@ -1,17 +1,14 @@
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from ramda_cli.config.schema import ModelConfig, StructureConfig
-from ramda_cli.errors import EquivalenceError, Interrupted
+from ramda_cli.errors import EquivalenceError
 from ramda_cli.observer import SilentObserver
 from ramda_cli.pipeline import inspect
-from ramda_cli.pipeline.fitting import keeping_interrupted_weights
 from ramda_cli.pipeline.proving import proof_batches, prove
-from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.verification.proof import FLOAT64_TOLERANCE
 from tests.export.helpers import Case, shrunk
 from tests.training.problems import digits, net
@@ -49,20 +46,6 @@ def test_a_difference_stops_the_run_with_its_size(case: Case) -> None:
         prove(case.model, changed, proof_batches(data.val))
     assert "differs in float64 by 1e-06, more than the tolerance" in str(caught.value)
     assert FLOAT64_TOLERANCE == 1e-9
-
-
-def test_an_interruption_keeps_the_weights(tmp_path: Path) -> None:
-    workspace, model = Workspace(tmp_path / "out"), net()
-    workspace.start()
-    with (
-        pytest.raises(Interrupted) as caught,
-        keeping_interrupted_weights(workspace, model),
-    ):
-        raise KeyboardInterrupt
-    kept = workspace.path("checkpoints/interrupted.safetensors")
-    assert kept.is_file()
-    assert caught.value.exit_code == 130
-    assert str(kept) in (caught.value.hint or "")
 
 
 def test_inspection_counts_what_can_go() -> None:

@@ -11,7 +11,7 @@ from tests.report.sample import LATENCY, REPORT
 def test_it_says_what_a_reviewer_asks():
     text = render_markdown(build_report(REPORT))
     assert text.startswith("### digits\\-resnet: 50.0 % of the MACs, 51.4 % of the parameters\n")
-    assert "top\\-1 accuracy 98.89 % before and 98.89 % after the removal; proof passed" in text
+    assert "top\\-1 accuracy 98.89 % before and after the removal; proof passed" in text
     assert "| MACs | 41.0 M | 20.5 M | 50.0 % |" in text
     assert "| validation batch | float64 | 256 | 2.1e-15 | 1.0e-09 | passed |" in text
     assert "| torch, batch 32 | 12.0 ms | 6.60 ms | 1.82x \\(1.79 to 1.86\\) |" in text
@@ -19,6 +19,14 @@ def test_it_says_what_a_reviewer_asks():
     assert "| layer1.0.conv1 | 9 | 32 | 28 % |" in text
     assert "| model.safetensors | abababababababab |" in text
     assert "> the head was replaced: 1000 to 10 classes" in text
+
+
+def test_what_was_trained_further_comes_first():
+    accuracy = replace(REPORT.accuracy, before_removal=0.9, after_removal=0.9, recovered=0.9889)
+    text = render_markdown(build_report(replace(REPORT, accuracy=accuracy)))
+    expected = "98.89 %, trained further from 90.00 % before and after the removal; proof passed"
+    assert expected in text
+    assert "| trained further | 98.89 % |" in text
 
 
 def test_a_failed_proof_and_a_missed_target_stand_out():
