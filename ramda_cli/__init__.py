@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ramda_cli.export import load, save
     from ramda_cli.optimizers import RAMDA, Penalty, penalties
-    from ramda_cli.regularizers import GroupLasso
+    from ramda_cli.regularizers import GroupLasso, GroupMCP
     from ramda_cli.structure import (
         DependencyGroup,
         Structure,
@@ -30,6 +30,7 @@ __version__ = "0.1.0"
 _HOME = {
     "DependencyGroup": "structure",
     "GroupLasso": "regularizers",
+    "GroupMCP": "regularizers",
     "Penalty": "optimizers",
     "Proof": "verification",
     "RAMDA": "optimizers",
@@ -60,6 +61,7 @@ __all__ = [  # noqa: RUF022  (in the order of use)
     "Penalty",
     "penalties",
     "GroupLasso",
+    "GroupMCP",
     "DependencyGroup",
     "Structure",
     "Support",

@@ -18,6 +18,7 @@ from ramda_cli import (  # noqa: F401  (each name can be imported)
     RAMDA,
     DependencyGroup,
     GroupLasso,
+    GroupMCP,
     Penalty,
     Proof,
     RemovalPlan,
@@ -47,6 +48,7 @@ POSITIONAL = {
     "Penalty": ["group", "regularizer"],
     "penalties": ["structure", "regularizer"],
     "GroupLasso": ["weight"],
+    "GroupMCP": ["weight", "gamma"],
 }
 ATTRIBUTES = {
     "DependencyGroup": {"name", "channels", "penalized", "coupled"},

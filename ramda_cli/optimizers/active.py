@@ -61,6 +61,7 @@ class ActivePenalties:
         any_idle: whether there are such.
         sizes: penalized entries of each channel.
         weights: λ of each channel.
+        gammas: γ of each channel; infinite for group lasso.
     """
 
     members: tuple[str, ...]
@@ -71,6 +72,7 @@ class ActivePenalties:
     any_idle: bool
     sizes: Float[Tensor, " channels"]
     weights: Float[Tensor, " channels"]
+    gammas: Float[Tensor, " channels"]
 
     def solve_(
         self,
@@ -159,6 +161,7 @@ def select_active(layout: PenaltyLayout, tensors: Mapping[str, Tensor]) -> Activ
         bool(idle_channels.any()),
         torch.from_numpy(layout.sizes).to(first),
         torch.from_numpy(layout.weights).to(first),
+        torch.from_numpy(layout.gammas).to(first),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ramda_cli.regularizers import GroupLasso
+from ramda_cli.regularizers import GroupRegularizer
 from ramda_cli.structure import Structure
 from ramda_cli.structure.groups import DependencyGroup, ParameterSlice, check_disjoint
 
@@ -18,10 +18,10 @@ class Penalty:
     """A regularizer on the penalized entries of one dependency group, a group per channel."""
 
     group: DependencyGroup
-    regularizer: GroupLasso
+    regularizer: GroupRegularizer
 
 
-def penalties(structure: Structure, regularizer: GroupLasso) -> list[Penalty]:
+def penalties(structure: Structure, regularizer: GroupRegularizer) -> list[Penalty]:
     """Penalize every group of a structure."""
     return [Penalty(group, regularizer) for group in structure.groups if group.penalized]
 
@@ -52,12 +52,14 @@ class PenaltyLayout:
         penalty_of_channel: number of the penalty of each channel.
         sizes: penalized entries of each channel.
         weights: λ of each channel.
+        gammas: γ of each channel; infinite for group lasso.
     """
 
     parameters: tuple[PenalizedParameter, ...]
     penalty_of_channel: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float64]
+    gammas: npt.NDArray[np.float64]
 
     @property
     def channels(self) -> int:
@@ -93,7 +95,14 @@ def lay_out(penalized: Sequence[Penalty], named: Mapping[str, Tensor]) -> Penalt
         group = penalized[penalty_of_channel[empty[0]]].group
         raise ValueError(f"dependency group {group.name} has a channel without penalized entries")
     weights = np.array([penalty.regularizer.weight for penalty in penalized], dtype=np.float64)
-    return PenaltyLayout(tuple(parameters), penalty_of_channel, sizes, weights[penalty_of_channel])
+    gammas = np.array([penalty.regularizer.gamma for penalty in penalized], dtype=np.float64)
+    return PenaltyLayout(
+        tuple(parameters),
+        penalty_of_channel,
+        sizes,
+        weights[penalty_of_channel],
+        gammas[penalty_of_channel],
+    )
 
 
 def _owned(

@@ -233,7 +233,7 @@ class ProximalOptimizer(Optimizer, ABC):
                 d,
                 factors=[scales[0] / each for each in scales],
                 scale=scales[0],
-                rule=self._thresholds or FixedWeights(active.weights),
+                rule=self._thresholds or FixedWeights(active.weights, active.gammas),
                 solver=self._solver,
                 last=last,
                 gradients=[each.gradient for each in members],

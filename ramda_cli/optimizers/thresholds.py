@@ -5,12 +5,15 @@ shrinkage L >= ‖w‖. With L = Λ √n that is Λ >= crit = ‖w‖ / √n, so
 paper does, or take Λ at a quantile of crit and decide how many channels are zero.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from ramda_cli.regularizers import firm_shrinkage
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,15 +76,18 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class FixedWeights:
-    """The paper's rule: L = α λ √size.
+    """The paper's rule: L = α λ √size, less under group MCP where ‖w‖ is larger.
 
     Attributes:
         weights: λ of each channel.
+        gammas: γ of each channel; infinite for group lasso.
     """
 
     weights: Float[Tensor, " channels"]
+    gammas: Float[Tensor, " channels"] | float = math.inf
 
     def __call__(self, test: ZeroTest) -> Threshold:
         """Return the solution's own zero set."""
         level = self.weights * test.scale
-        return Threshold(test.crit <= level, level * test.size.sqrt())
+        shrinkage = firm_shrinkage(test.crit, level, self.gammas)
+        return Threshold(test.crit <= level, shrinkage * test.size.sqrt())

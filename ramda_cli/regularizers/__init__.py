@@ -1,6 +1,7 @@
 """Regularizers ψ and their proximal operators, on plain matrices."""
 
-from ramda_cli.regularizers.base import Regularizer
+from ramda_cli.regularizers.base import GroupRegularizer, Regularizer
 from ramda_cli.regularizers.group_lasso import GroupLasso
+from ramda_cli.regularizers.group_mcp import GroupMCP, firm_shrinkage
 
-__all__ = ["GroupLasso", "Regularizer"]
+__all__ = ["GroupLasso", "GroupMCP", "GroupRegularizer", "Regularizer", "firm_shrinkage"]

@@ -25,6 +25,11 @@ class GroupLasso:
         if not 0.0 <= self.weight < math.inf:
             raise ValueError(f"weight must be finite and >= 0, got {self.weight}")
 
+    @property
+    def gamma(self) -> float:
+        """Infinite: group lasso is group MCP whose slope never falls."""
+        return math.inf
+
     def value(self, x: Float[Tensor, "groups size"]) -> Float[Tensor, ""]:
         """Return ψ(x)."""
         return self._row_weight(x) * torch.linalg.vector_norm(x, dim=1).sum()
