@@ -27,6 +27,23 @@ def group_lasso_solution(w: Tensor, d: Tensor, shrinkage: float) -> Tensor:
     return unit * w / (d + shrinkage * math.exp(-(low + high) / 2))
 
 
+def group_mcp_solution(w: Tensor, d: float, threshold: float, gamma: float) -> Tensor:
+    """Return argmin_p ½ d ‖p‖² - wᵀ p + ρ(‖p‖₂), with ρ' falling from `threshold` at slope d/γ.
+
+    The objective is strictly convex in the norm, whose root of the derivative is bisected.
+    """
+    w = w.double()
+    norm = float(w.norm())
+    low, high = 0.0, norm / d
+    for _ in range(200):
+        middle = (low + high) / 2
+        if d * middle - norm + max(0.0, threshold - d * middle / gamma) > 0.0:
+            high = middle
+        else:
+            low = middle
+    return w * (low / norm) if low > 0.0 else torch.zeros_like(w)
+
+
 def relative_kkt(p: Tensor, w: Tensor, d: Tensor, shrinkage: float) -> float:
     """Return the norm of the smallest subgradient at p, over ‖w‖."""
     p, w, d = p.double(), w.double(), d.double()

@@ -15,6 +15,7 @@ from ramda_cli.config.schema import (
     Method,
     Penalize,
     Precision,
+    RegularizerName,
     StructureConfig,
     TrainingConfig,
 )
@@ -182,6 +183,16 @@ Target = Annotated[
 Weight = Annotated[
     float | None,
     _option("--weight", panel="What goes", help="Regularization weight, in place of a target."),
+]
+RegularizerFlag = Annotated[
+    RegularizerName | None,
+    _setting(
+        TrainingConfig,
+        "regularizer",
+        "--regularizer",
+        panel="What goes",
+        help="What --weight multiplies; group-mcp shrinks large channels less, or not.",
+    ),
 ]
 
 MethodFlag = Annotated[

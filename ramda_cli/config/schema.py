@@ -22,6 +22,7 @@ Repository = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$", description="ORG
 Penalize = Literal["consumers", "paper"]
 Precision = Literal["fp32", "bf16"]
 Method = Literal["ramda", "taylor", "magnitude"]
+RegularizerName = Literal["group-lasso", "group-mcp"]
 Layout = Literal["per-layer", "uniform"]
 ExportFormat = Literal["onnx", "torch-export", "timm", "hf"]
 ExportLayout = Literal["per-layer", "dense"]
@@ -122,6 +123,8 @@ class TrainingConfig(_Section):
         momentum: weight of the prox output in each new iterate.
         eps: added to the preconditioner.
         weight: regularization weight λ, the paper's way; excludes a target.
+        regularizer: what the weight multiplies: `group-mcp` shrinks large channels less, or not.
+        gamma: of `group-mcp`: how many times the threshold of zero a channel is not shrunk from.
         milestones: epochs at which lr and eps shrink tenfold and the averages restart.
         freeze: share of the run after which a target's zero set no longer changes.
         label_smoothing: of the cross-entropy loss.
@@ -145,6 +148,8 @@ class TrainingConfig(_Section):
     momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     eps: Annotated[float, Field(gt=0.0)] = 1e-6
     weight: Annotated[float, Field(ge=0.0)] | None = None
+    regularizer: RegularizerName = "group-lasso"
+    gamma: Annotated[float, Field(gt=1.0)] = 3.0
     milestones: Epochs = ()
     freeze: Share = 0.15
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
@@ -278,6 +283,12 @@ class RunConfig(_Section):
             raise ConfigError(
                 "target and training.weight exclude each other",
                 hint="give --target to ask for a size, or --weight to set the regularization",
+            )
+        if self.target is not None and self.training.regularizer != "group-lasso":
+            raise ConfigError(
+                f"training.regularizer {self.training.regularizer} plays no part with a target,"
+                " which shrinks nothing",
+                hint="give --weight in place of --target, or --regularizer group-lasso",
             )
         if self.training.method != "ramda" and self.training.weight is not None:
             raise ConfigError(

@@ -32,7 +32,6 @@ from ramda_cli.pipeline.targets import (
     require_reached,
 )
 from ramda_cli.pipeline.workspace import Workspace
-from ramda_cli.regularizers import GroupLasso
 from ramda_cli.report.document import Latency
 from ramda_cli.report.formatting import counted
 from ramda_cli.structure import (
@@ -44,6 +43,7 @@ from ramda_cli.structure import (
 )
 from ramda_cli.structure.widths import hold_back
 from ramda_cli.surgery import RemovalPlan, remove
+from ramda_cli.training.regularizer import build_regularizer
 
 _BENCH_SECONDS = 10.0
 
@@ -194,8 +194,7 @@ def _device(device: torch.device) -> str:
 
 
 def _penalties(config: RunConfig, structure: Structure, loaded: LoadedModel) -> list[Penalty]:
-    # With a target the zero set follows the budget, and the weight plays no part.
-    regularizer = GroupLasso(config.training.weight or 0.0)
+    regularizer = build_regularizer(config.training)
     if config.structure.penalize == "paper":
         return penalties(input_channel_structure(loaded.module), regularizer)
     return penalties(structure, regularizer)

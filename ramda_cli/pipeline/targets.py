@@ -89,6 +89,7 @@ def asked(config: RunConfig) -> Asked:
         amount=None if metric is None else amounts[metric],
         amounts=amounts,
         weight=config.training.weight,
+        regularizer=None if config.target else config.training.regularizer,
         round_to=config.structure.round_to,
         layout=config.structure.layout,
     )

@@ -54,7 +54,8 @@ class Asked:
         metric, amount: the first target: what is counted, and how much of it is to be left, a
             share of dense when at most 1.
         amounts: all targets, by metric.
-        weight: of the regularizer.
+        weight: of the regularizer, where no target was given.
+        regularizer: `group-lasso` or `group-mcp`; null where nothing was shrunk.
         round_to: of which widths that shrank are multiples.
         layout: `uniform` where layers that are alike are as wide as each other.
     """
@@ -63,6 +64,7 @@ class Asked:
     amount: float | None = None
     amounts: Mapping[str, float] = field(default_factory=dict)
     weight: float | None = None
+    regularizer: str | None = None
     round_to: int = 1
     layout: str = "per-layer"
 

@@ -28,6 +28,8 @@ def asked_text(asked: Asked) -> Text:
         said = " and ".join(_amount(metric, amount) for metric, amount in amounts.items())
     elif asked.weight is not None:
         said = f"regularization weight {asked.weight:g}"
+        if asked.regularizer == "group-mcp":
+            said += ", group MCP"
     else:
         said = "the channels that were zero"
     if asked.round_to > 1:

@@ -167,6 +167,12 @@ main()
             "hint: give --target to ask for a size, or --weight to set the regularization\n",
         ),
         (
+            ("m", "--data", "d", "--target", "macs=0.5", "--regularizer", "group-mcp"),
+            "error: training.regularizer group-mcp plays no part with a target, which shrinks"
+            " nothing\n"
+            "hint: give --weight in place of --target, or --regularizer group-lasso\n",
+        ),
+        (
             ("m", "--data", "d", "--target", "foo"),
             "error: target must be METRIC=AMOUNT with METRIC one of macs, params, channels,"
             " size-mb, latency, got 'foo'\n"

@@ -235,11 +235,21 @@ def test_eval_refuses_other_classes(finished: tuple[Path, str], ramda: Run, tmp_
 def test_a_model_of_ones_own_needs_its_code_no_more(
     ramda: Run, factory: str, out: Path, tmp_path: Path
 ) -> None:
-    args = ["--weight", "0.03", "--milestones", "1", "--momentum", "0.5"]
+    args = [
+        "--weight",
+        "0.03",
+        "--regularizer",
+        "group-mcp",
+        "--milestones",
+        "1",
+        "--momentum",
+        "0.5",
+    ]
     result = ramda("prune", factory, *QUICK, *args, "-o", str(out), "--json")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     assert (report["asked"]["metric"], report["asked"]["weight"]) == (None, 0.03)
+    assert report["asked"]["regularizer"] == "group-mcp"
     assert report["accuracy"]["dense"] == report["training"]["history"][0]["metric"]
     assert report["accuracy"]["onnx"] is None
     assert not (out / "model.onnx").exists()

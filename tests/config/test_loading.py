@@ -125,6 +125,11 @@ def test_a_flag_replaces_the_files_other_way_to_say_how_much(tmp_path: Path) -> 
             "the default is 0.1",
         ),
         (
+            "training.gamma=1",
+            "training.gamma must be a number above 1, got 1",
+            "the default is 3.0",
+        ),
+        (
             "training.precision=fp16",
             "training.precision must be one of fp32, bf16, got 'fp16'",
             "the default is 'fp32'",
@@ -243,6 +248,17 @@ def test_exactly_one_of_target_and_weight() -> None:
     assert failure(None, {"model.name": "m", "data.name": "d"}, []) == (
         "nothing says how small the model must become",
         "give --target macs=0.5 to keep half of the MACs, or --weight 1e-4",
+    )
+
+
+def test_a_regularizer_goes_with_a_weight(tmp_path: Path) -> None:
+    named = {**BASE, "target": None, "training.weight": 1e-4, "training.regularizer": "group-mcp"}
+    config = load_config(None, named, ["training.gamma=1.5"])
+    assert (config.training.regularizer, config.training.gamma) == ("group-mcp", 1.5)
+    assert load_config(write(tmp_path, dump_config(config)), {}, ()) == config
+    assert failure(None, {**BASE, "training.regularizer": "group-mcp"}, []) == (
+        "training.regularizer group-mcp plays no part with a target, which shrinks nothing",
+        "give --weight in place of --target, or --regularizer group-lasso",
     )
 
 

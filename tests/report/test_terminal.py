@@ -111,6 +111,12 @@ def test_a_weight_has_no_deviation() -> None:
     assert "reached 70.0 % of the MACs: 28.7 M training" in text
 
 
+def test_the_regularizer_of_a_weight_is_named() -> None:
+    changed = replace(REPORT, asked=Asked(weight=1e-6, regularizer="group-mcp"))
+    text = words(rendered(render_terminal, build_report(changed)))
+    assert "asked regularization weight 1e-06, group MCP" in text
+
+
 def test_many_groups_are_cut_to_those_that_lost_most() -> None:
     groups = tuple(
         GroupEntry(name=f"group{index}", channels=100, kept=index + 1, parameters=())

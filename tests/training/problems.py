@@ -12,10 +12,14 @@ from ramda_cli.data.bundle import DataBundle
 from ramda_cli.models.loaded import Preprocessing
 from ramda_cli.observer import SilentObserver
 from ramda_cli.optimizers import penalties
-from ramda_cli.regularizers import GroupLasso
 from ramda_cli.structure import Structure, discover, identify
 from ramda_cli.structure.cost import CostModel
+<<<<<<< HEAD
 from ramda_cli.training import Budget, Epoch, Trained, Training
+=======
+from ramda_cli.training import Budget, Epoch, Trained, train
+from ramda_cli.training.regularizer import build_regularizer
+>>>>>>> ed76c0e (--regularizer group-mcp for a weight; group MCP in every optimizer, tested against its nonconvex problem)
 
 CPU = torch.device("cpu")
 
@@ -86,7 +90,7 @@ def training_of(
 
     training = Training(
         model,
-        penalties(structure, GroupLasso(config.weight or 0.0)),
+        penalties(structure, build_regularizer(config)),
         data or digits(config.seed),
         config,
         budget=None if budget_of is None else budget_of(cost),

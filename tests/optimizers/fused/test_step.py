@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ramda_cli.optimizers import RAMDA, Penalty, Threshold, ZeroTest
 from ramda_cli.optimizers.fused import library
-from ramda_cli.regularizers import GroupLasso
-from tests.optimizers.problems import group, parameters, penalized, set_gradients
+from ramda_cli.regularizers import GroupLasso, GroupMCP
+from tests.optimizers.problems import group, groups, parameters, penalized, set_gradients
 
 pytestmark = pytest.mark.skipif(not library.available(), reason="no C++ compiler")
 
@@ -44,6 +44,21 @@ def test_200_steps_are_the_same(weights: tuple[float, float], momentum: float):
     settings = {"lr": 0.05, "momentum": momentum}
     fused = RAMDA(one.items(), penalized(*weights), fused=True, **settings)
     plain = RAMDA(other.items(), penalized(*weights), fused=False, **settings)
+    for step in range(200):
+        _share_gradients(one, other, step)
+        fused.step()
+        plain.step()
+        assert torch.equal(fused.solution_zero, plain.solution_zero)
+        _assert_close(one, other, start=start)
+    assert float(fused.certificate) <= 1e-5 * fused.param_groups[0]["step_size_sum"]
+
+
+@pytest.mark.parametrize("gamma", [1.05, 1.5, 4.0])
+def test_200_steps_under_group_mcp_are_the_same(gamma: float):
+    (one, other), start = _twins(), parameters(torch.float32)
+    penalties = [Penalty(each, GroupMCP(0.2, gamma)) for each in groups()]
+    fused = RAMDA(one.items(), penalties, lr=0.05, momentum=0.7, fused=True)
+    plain = RAMDA(other.items(), penalties, lr=0.05, momentum=0.7, fused=False)
     for step in range(200):
         _share_gradients(one, other, step)
         fused.step()
