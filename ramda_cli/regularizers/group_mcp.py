@@ -54,10 +54,11 @@ class GroupMCP:
         min_p ½ pᵀ D p - wᵀ p + L' ‖p‖₂,   L' = max(0, L - (‖w‖ - L)/(γ - 1)),
 
     hence w/D, as if nothing were penalized, from ‖w‖ = γ L on. Where D = δ I within the channel
-    (always in RMDA and ProxSGD) p is the exact minimiser of the step's own problem with the penalty
-    α ψ, which has its knee at r = γ L/δ. Where D varies within the channel (RAMDA, ProxGen), p is
-    between zero and the knee a minimiser of no fixed penalty: L' depends on ‖w‖, and not on ‖p‖
-    alone. See docs/optimizer.md for what this means over a run.
+    (in RMDA and ProxSGD, with one lr) p is the exact minimiser of the step's own nonconvex problem,
+    whose penalty has its knee at ‖p‖ = γ L/δ. Where D varies within the channel (RAMDA, ProxGen), p
+    is between zero and γ L the minimiser of no fixed penalty: L' depends on ‖w‖, not on ‖p‖.
+
+    Over a long stage of dual averaging L' tends to L: docs/optimizer.md says what this means.
 
     Attributes:
         weight: regularization weight λ, finite and >= 0.

@@ -113,9 +113,10 @@ def test_a_large_gamma_is_group_lasso():
     assert firm_shrinkage(size, torch.ones(4), GroupLasso(1.0).gamma).tolist() == [1.0] * 4
 
 
-def test_an_infinite_size_is_not_shrunk():
-    size = torch.tensor([math.inf])
-    assert firm_shrinkage(size, torch.ones(1), 3.0).tolist() == [0.0]
+def test_the_shrinkage_of_any_size_is_between_nothing_and_the_threshold():
+    size = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 7.0, math.inf])
+    shrinkage = firm_shrinkage(size, torch.full((7,), 2.0), 2.0)
+    assert shrinkage.tolist() == [2.0, 2.0, 2.0, 1.0, 0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3])
