@@ -14,12 +14,8 @@ from ramda_cli.observer import SilentObserver
 from ramda_cli.optimizers import penalties
 from ramda_cli.structure import Structure, discover, identify
 from ramda_cli.structure.cost import CostModel
-<<<<<<< HEAD
 from ramda_cli.training import Budget, Epoch, Trained, Training
-=======
-from ramda_cli.training import Budget, Epoch, Trained, train
 from ramda_cli.training.regularizer import build_regularizer
->>>>>>> ed76c0e (--regularizer group-mcp for a weight; group MCP in every optimizer, tested against its nonconvex problem)
 
 CPU = torch.device("cpu")
 
