@@ -35,10 +35,12 @@ def _option(*names: str, panel: str, help: str, **more: Any) -> Any:
     return typer.Option(*names, rich_help_panel=panel, help=help, **more)
 
 
-def _setting(section: type[BaseModel], field: str, *names: str, panel: str, help: str) -> Any:
+def _setting(
+    section: type[BaseModel], field: str, *names: str, panel: str, help: str, **more: Any
+) -> Any:
     """Return the flag of a setting, its help with the setting's own default."""
     default = section.model_fields[field].default
-    return _option(*names, panel=panel, help=f"{help} [dim]\\[default: {default}][/dim]")
+    return _option(*names, panel=panel, help=f"{help} [dim]\\[default: {default}][/dim]", **more)
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
@@ -106,6 +108,27 @@ Workers = Annotated[
 ImageSize = Annotated[
     int | None,
     _option("--image-size", panel="Data", help="Square side in pixels; the model's by default."),
+]
+Augment = Annotated[
+    str | None,
+    _setting(
+        DataConfig,
+        "augment",
+        "--augment",
+        panel="Data",
+        metavar="POLICY",
+        help="none, or a policy of timm on top of auto, such as rand-m9-mstd0.5-inc1.",
+    ),
+]
+RandomErasing = Annotated[
+    float | None,
+    _setting(
+        DataConfig,
+        "random_erasing",
+        "--random-erasing",
+        panel="Data",
+        help="Probability that a rectangle of an image becomes noise, such as 0.25.",
+    ),
 ]
 Limit = Annotated[
     int | None,
@@ -240,6 +263,26 @@ Milestones = Annotated[
         help="Epochs at which lr shrinks tenfold and the averages restart: 30,60.",
     ),
 ]
+Mixup = Annotated[
+    float | None,
+    _setting(
+        TrainingConfig,
+        "mixup",
+        "--mixup",
+        panel="Training",
+        help="Blend images and their labels in pairs; alpha, such as 0.2.",
+    ),
+]
+Cutmix = Annotated[
+    float | None,
+    _setting(
+        TrainingConfig,
+        "cutmix",
+        "--cutmix",
+        panel="Training",
+        help="Replace a rectangle by another image's; alpha, such as 1.0. With --mixup in turns.",
+    ),
+]
 Distill = Annotated[
     float | None,
     _setting(
@@ -271,7 +314,7 @@ Seed = Annotated[
         "seed",
         "--seed",
         panel="Training",
-        help="Of weights, data order and augmentation.",
+        help="Of weights, data order, augmentation and mixing.",
     ),
 ]
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ramda_cli.config.augmentation import AUGMENT_PATTERN
 from ramda_cli.errors import ConfigError
 
 # Types are strict, so that `epochs: true` is not 1; YAML has no paths and no tuples, so these
@@ -26,6 +27,14 @@ RegularizerName = Literal["group-lasso", "group-mcp"]
 Layout = Literal["per-layer", "uniform"]
 ExportFormat = Literal["onnx", "torch-export", "timm", "hf"]
 ExportLayout = Literal["per-layer", "dense"]
+Augment = Annotated[
+    str,
+    Field(
+        pattern=AUGMENT_PATTERN,
+        description="auto, none or a policy of timm such as rand-m9-mstd0.5-inc1",
+    ),
+]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[float, Field(gt=0.0, description="a share in (0, 1] or a whole count above 1")]
 Megabytes = Annotated[
     float, Field(gt=0.0, description="a share in (0, 1] or megabytes (10^6 bytes) above 1")
@@ -70,7 +79,10 @@ class DataConfig(_Section):
         eval_batch_size: images per evaluation step.
         workers: loader processes; 0 loads in the main process.
         image_size: square side in pixels; the model's own when not given.
-        augment: `auto` fits the image size, `none` trains on the evaluation transform.
+        augment: `auto` crops and flips as fits the image size, `none` trains on the evaluation
+            transform, and an auto-augment policy of timm (`rand-m9-mstd0.5-inc1`, `augmix-m3`) does
+            what `auto` does and is applied besides.
+        random_erasing: probability that a rectangle of a training image is replaced by noise.
         limit: use only so many training images, a random subset, for a quick try.
     """
 
@@ -84,7 +96,8 @@ class DataConfig(_Section):
     eval_batch_size: Annotated[int, Field(ge=1)] = 256
     workers: Annotated[int, Field(ge=0)] = 2
     image_size: Annotated[int, Field(ge=8)] | None = None
-    augment: Literal["auto", "none"] = "auto"
+    augment: Augment = "auto"
+    random_erasing: Probability = 0.0
     limit: Annotated[int, Field(ge=1)] | None = None
 
 
@@ -128,6 +141,10 @@ class TrainingConfig(_Section):
         milestones: epochs at which lr and eps shrink tenfold and the averages restart.
         freeze: share of the run after which a target's zero set no longer changes.
         label_smoothing: of the cross-entropy loss.
+        mixup: α of the Beta(α, α) that blends each training image with another, labels too; 0 is
+            off.
+        cutmix: α of the Beta(α, α) that says how much of each image a rectangle of another
+            replaces; 0 is off. With both, half of the batches are mixed each way.
         distill: weight of the divergence from the dense model's outputs; the cross-entropy has
             the rest. 0 trains on the labels alone.
         temperature: at which the outputs are compared.
@@ -137,7 +154,7 @@ class TrainingConfig(_Section):
         clip_norm: largest global gradient norm; none when not given.
         precision: `bf16` computes the network in bfloat16 with fp32 weights and state.
         device: `auto` takes CUDA where there is one.
-        seed: of weights, data order and augmentation.
+        seed: of weights, data order, augmentation and mixing.
     """
 
     method: Method = "ramda"
@@ -153,6 +170,8 @@ class TrainingConfig(_Section):
     milestones: Epochs = ()
     freeze: Share = 0.15
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    mixup: Annotated[float, Field(ge=0.0)] = 0.0
+    cutmix: Annotated[float, Field(ge=0.0)] = 0.0
     distill: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     temperature: Annotated[float, Field(gt=0.0)] = 4.0
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None

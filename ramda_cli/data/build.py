@@ -5,15 +5,16 @@ from pathlib import Path
 
 from ramda_cli.config.schema import DataConfig
 from ramda_cli.data.bundle import DataBundle, ShuffledBatches
-from ramda_cli.data.digits import digits
+from ramda_cli.data.digits import ArrayImages, digits
 from ramda_cli.data.folder import folder
 from ramda_cli.data.hub import hub_dataset, imagenet, suggestion
 from ramda_cli.data.images import ImageData, Images, limited, with_validation
 from ramda_cli.data.loader import LoaderBatches
 from ramda_cli.data.memory import MemoryBatches, decode, is_coloured
+from ramda_cli.data.policies import policy_of
 from ramda_cli.data.tables import parquet, parquet_files
 from ramda_cli.data.torchvision_sets import torchvision_set
-from ramda_cli.data.transforms import image_transform, small_augmentation
+from ramda_cli.data.transforms import image_transform, random_erasing_of, small_augmentation
 from ramda_cli.errors import DataError
 from ramda_cli.models.loaded import Preprocessing
 
@@ -92,26 +93,41 @@ def _batches(
     training: bool,
     seed: int,
 ) -> ShuffledBatches:
-    """Load from memory where the decoded images are small, through worker processes elsewhere."""
+    """Load from memory where the decoded images are small, through worker processes elsewhere.
+
+    A policy works on single images, and goes through the processes too.
+    """
     channels = preprocessing.input_size[0]
     batch_size = config.batch_size if training else config.eval_batch_size
-    augment = training and config.augment == "auto"
+    augment = config.augment if training else "none"
+    random_erasing = config.random_erasing if training else 0.0
     decoded = decode(images, channels=channels)
+    side = None
     if decoded is not None:
-        side = decoded.pixels.shape[1]
-        augmentation = small_augmentation(side, coloured=decoded.coloured) if augment else None
-        return MemoryBatches(
-            decoded,
-            preprocessing,
-            batch_size=batch_size,
-            shuffle=training,
-            augmentation=augmentation,
-            seed=seed,
-        )
-    coloured = is_coloured(images.read(0).mode)
+        coloured, side = decoded.coloured, decoded.pixels.shape[1]
+        if policy_of(augment) is None:
+            shifts = None if augment == "none" else small_augmentation(side, coloured=coloured)
+            return MemoryBatches(
+                decoded,
+                preprocessing,
+                batch_size=batch_size,
+                shuffle=training,
+                augmentation=shifts,
+                erase=random_erasing_of(random_erasing) if random_erasing > 0 else None,
+                seed=seed,
+            )
+        images = ArrayImages(decoded.pixels.squeeze(-1).numpy(), images.labels)
+    else:
+        coloured = is_coloured(images.read(0).mode)
     return LoaderBatches(
         images,
-        image_transform(preprocessing, augment=augment, coloured=coloured),
+        image_transform(
+            preprocessing,
+            augment=augment,
+            random_erasing=random_erasing,
+            coloured=coloured,
+            side=side,
+        ),
         channels=channels,
         batch_size=batch_size,
         shuffle=training,

@@ -14,7 +14,7 @@ _LARGEST_VALUE = 16
 
 @dataclass(frozen=True, eq=False)
 class ArrayImages:
-    """Images held as one uint8 array of shape (n, height, width)."""
+    """Images held as one uint8 array of shape (n, height, width), or (n, height, width, 3)."""
 
     pixels: npt.NDArray[np.uint8]
     labels: Labels

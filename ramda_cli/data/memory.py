@@ -4,7 +4,7 @@ A CIFAR-10 epoch costs about a second of one core this way; through a loader tha
 image in every epoch it costs fifteen.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from ramda_cli.data.images import Images
-from ramda_cli.data.seeds import epoch_order, generator
+from ramda_cli.data.seeds import epoch_order, generator, seeded_everywhere
 from ramda_cli.models.loaded import Preprocessing
 
 LARGEST_SIDE = 64
@@ -94,7 +94,9 @@ class MemoryBatches:
         images: what to load.
         preprocessing: of the model.
         batch_size: images per batch.
-        augmentation: shuffles, augments and drops an incomplete last batch; None does neither.
+        shuffle: draws a new order in each pass and drops an incomplete last batch.
+        augmentation: of every image; None does nothing.
+        erase: changes normalized images in place, by the global random numbers; None does nothing.
         seed: of order and augmentation.
     """
 
@@ -106,6 +108,7 @@ class MemoryBatches:
         batch_size: int,
         shuffle: bool,
         augmentation: Augmentation | None = None,
+        erase: Callable[[Tensor], Tensor] | None = None,
         seed: int = 0,
     ) -> None:
         self._images = images
@@ -113,6 +116,7 @@ class MemoryBatches:
         self._batch_size = batch_size
         self._shuffle = shuffle
         self._augmentation = augmentation
+        self._erase = erase
         self._seed = seed
         self._epoch = 0
 
@@ -132,7 +136,11 @@ class MemoryBatches:
             pixels = self._images.pixels[chosen]
             if self._augmentation is not None:
                 pixels = augment(pixels, self._augmentation, randomness)
-            yield to_input(pixels, self._preprocessing), self._images.labels[chosen]
+            inputs = to_input(pixels, self._preprocessing)
+            if self._erase is not None:
+                with seeded_everywhere(self._seed, epoch, number):
+                    inputs = self._erase(inputs)
+            yield inputs, self._images.labels[chosen]
 
 
 def batches(count: int, batch_size: int, *, drop_last: bool) -> int:

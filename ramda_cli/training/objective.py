@@ -34,12 +34,12 @@ class Objective:
         self,
         model: nn.Module,
         images: Float[Tensor, "batch ..."],
-        labels: Int[Tensor, " batch"],
+        targets: Int[Tensor, " batch"] | Float[Tensor, "batch classes"],
     ) -> Float[Tensor, ""]:
-        """Return the mean loss over a batch."""
+        """Return the mean loss over a batch whose targets are classes or their probabilities."""
         config = self._config
         logits = model(images).float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+        loss = F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
         if self._teacher is None:
             return loss
         with torch.no_grad():

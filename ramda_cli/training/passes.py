@@ -13,6 +13,7 @@ from ramda_cli.errors import TrainingError
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import ProximalOptimizer
 from ramda_cli.training.batch_norm import freeze_batch_norm_
+from ramda_cli.training.mixing import Mixing
 from ramda_cli.training.objective import Objective
 
 _REPORT_EVERY = 10
@@ -42,6 +43,7 @@ class Passes:
         self._data = data
         self._config = config
         self._objective = objective
+        self._mixing = Mixing(config, classes=len(data.class_names))
         self._device = device
         self._observer = observer
         self.per_epoch = len(data.train)
@@ -78,9 +80,10 @@ class Passes:
             freeze_batch_norm_(model)
         self._data.train.set_epoch(epoch - 1)
         total = torch.zeros((), device=self._device)
-        for images, labels in self._data.train:
+        for number, (images, labels) in enumerate(self._data.train):
             before_step()
-            loss = self._take(model, optimizer, images.to(self._device), labels.to(self._device))
+            batch = images.to(self._device), labels.to(self._device)
+            loss = self._take(model, optimizer, *self._mixing(*batch, epoch=epoch, batch=number))
             total += loss
             self.step += 1
             after_step()
@@ -91,11 +94,11 @@ class Passes:
         return float(total) / self.per_epoch
 
     def _take(
-        self, model: nn.Module, optimizer: ProximalOptimizer, images: Tensor, labels: Tensor
+        self, model: nn.Module, optimizer: ProximalOptimizer, images: Tensor, targets: Tensor
     ) -> Tensor:
         optimizer.zero_grad()
         with self._autocast():
-            loss = self._objective(model, images, labels)
+            loss = self._objective(model, images, targets)
         loss.backward()
         if self._config.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), self._config.clip_norm)
