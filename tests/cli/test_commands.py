@@ -24,6 +24,7 @@ Run = Callable[..., Result]
 EVERY_FLAG = """
 prune m --weights w.safetensors --no-pretrained --data d --data-dir dd --train-split a
 --val-split b --input-key x --target-key y --batch-size 8 --workers 0 --image-size 32 --limit 100
+--augment rand-m9 --random-erasing 0.25 --mixup 0.2 --cutmix 1
 --target params=10M --target size-mb=9.5 --penalize paper --keep layer1* --keep fc --residual
 --floor 0.2 --method taylor --epochs 9
 --round-to 8 --layout uniform --lr 0.5
@@ -44,6 +45,8 @@ FROM_FLAGS = {
         "workers": 0,
         "image_size": 32,
         "limit": 100,
+        "augment": "rand-m9",
+        "random_erasing": 0.25,
     },
     "structure": {
         "penalize": "paper",
@@ -59,6 +62,8 @@ FROM_FLAGS = {
         "lr": 0.5,
         "momentum": 0.3,
         "distill": 0.9,
+        "mixup": 0.2,
+        "cutmix": 1.0,
         "eps": 1e-7,
         "milestones": [3, 6],
         "precision": "bf16",
@@ -584,12 +589,15 @@ def test_report_in_html(ramda: Run, pruned: Path) -> None:
 
 def test_a_sweep_takes_targets_methods_and_seeds(ramda: Run, pipeline: FakePipeline) -> None:
     args = "sweep m --data d --targets params=0.2,10M --methods taylor,ramda --seeds 3,1"
-    result = ramda(*args.split(), "--set", "training.epochs=2", "--json")
+    flags = "--augment rand-m9 --random-erasing 0.25 --mixup 0.2 --cutmix 1"
+    result = ramda(*args.split(), *flags.split(), "--set", "training.epochs=2", "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout) == SWEEP
     (((config, settings), _),) = pipeline.calls
     assert settings == ("params", (0.2, 1e7), ("taylor", "ramda"), (3, 1))
     assert (config.training.epochs, config.target.amounts) == (2, {"params": 0.2})
+    assert (config.data.augment, config.data.random_erasing) == ("rand-m9", 0.25)
+    assert (config.training.mixup, config.training.cutmix) == (0.2, 1.0)
 
 
 def test_shares_alone_are_of_the_macs(ramda: Run, pipeline: FakePipeline) -> None:

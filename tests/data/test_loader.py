@@ -32,6 +32,40 @@ def test_the_number_of_workers_changes_nothing(photos, preprocessing):
     assert not same(here[0], here[1])
 
 
+@pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "augmix-m3", "original-mstd0.5"])
+@pytest.mark.parametrize("size", [(120, 90), (32, 32)], ids=["photos", "decoded"])
+def test_the_number_of_workers_changes_no_policy(tmp_path, policy, size):
+    root = image_folder(tmp_path, size=size, each=10)
+    settings = {"preprocessing": LARGE, "augment": policy, "random_erasing": 0.5}
+    here = passes(build(root, **settings))
+    there = passes(build(root, **settings, workers=2))
+    assert same(here[0], there[0])
+    assert same(here[1], there[1])
+    assert not same(here[0], here[1])
+    plain = passes(build(root, **{**settings, "augment": "auto"}), 1)[0]
+    assert not same(here[0], plain)
+
+
+@pytest.mark.parametrize("preprocessing", [LARGE, COLOUR], ids=["large", "small"])
+def test_erasing_replaces_a_rectangle_of_some_images(photos, preprocessing):
+    settings = {"preprocessing": preprocessing, "augment": "none", "batch_size": 16}
+    plain = next(iter(build(photos, **settings).train))[0]
+    erased = next(iter(build(photos, **settings, random_erasing=0.5).train))[0]
+    changed = (plain != erased).any(dim=1)
+    shares = changed.float().mean(dim=(1, 2))
+    assert 0 < (shares == 0).sum() < 16
+    for image in changed[shares > 0]:
+        rows, columns = image.any(dim=1), image.any(dim=0)
+        assert torch.equal(image, rows[:, None] & columns)
+        assert 0.015 < image.float().mean() < 0.34
+
+
+def test_nothing_is_erased_or_augmented_in_evaluation(photos):
+    plain = build(photos, preprocessing=LARGE)
+    strong = build(photos, preprocessing=LARGE, augment="rand-m9", random_erasing=1.0)
+    assert same(list(plain.val), list(strong.val))
+
+
 def test_the_seed_changes_order_and_augmentation(photos):
     one, other = (passes(build(photos, preprocessing=LARGE, seed=seed), 1)[0] for seed in (0, 1))
     assert not same(one, other)

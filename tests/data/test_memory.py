@@ -1,8 +1,11 @@
+import random
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from ramda_cli.data import transforms
 from ramda_cli.data.digits import ArrayImages
 from ramda_cli.data.memory import (
     Augmentation,
@@ -12,6 +15,8 @@ from ramda_cli.data.memory import (
     is_coloured,
     to_input,
 )
+from ramda_cli.data.seeds import seeded_everywhere
+from ramda_cli.data.transforms import image_transform, random_erasing_of
 from ramda_cli.models.loaded import Preprocessing
 from tests.data.helpers import COLOUR, GREY, build
 
@@ -21,13 +26,14 @@ def images(count=12, side=8):
     return ArrayImages(pixels, np.arange(count, dtype=np.int64))
 
 
-def batches(*, shuffle=True, seed=0, augmentation=None, count=12, batch_size=5):
+def batches(*, shuffle=True, seed=0, augmentation=None, erase=None, count=12, batch_size=5):
     return MemoryBatches(
         decode(images(count), channels=1),
         GREY,
         batch_size=batch_size,
         shuffle=shuffle,
         augmentation=augmentation,
+        erase=erase,
         seed=seed,
     )
 
@@ -57,11 +63,12 @@ def test_a_training_set_below_one_batch_is_one_batch():
 
 
 def test_passes_depend_on_the_seed_and_their_number_alone():
-    options = {"augmentation": Augmentation(shift=1, flip=True)}
+    options = {"augmentation": Augmentation(shift=1, flip=True), "erase": random_erasing_of(0.5)}
     one, same, other = batches(**options), batches(**options), batches(seed=1, **options)
     first, second = [list(one) for _ in range(2)]
     same.set_epoch(1)
     torch.manual_seed(99)
+    random.seed(99)
     for (x, y), (z, w) in zip(second, same, strict=True):
         assert torch.equal(x, z)
         assert torch.equal(y, w)
@@ -127,3 +134,53 @@ def test_augmentation_can_be_turned_off():
     assert plain == again
     augmented = build("digits", preprocessing=GREY, batch_size=1442)
     assert plain != {image.numpy().tobytes() for image in next(iter(augmented.train))[0]}
+
+
+def test_erasing_changes_a_rectangle_and_leaves_the_random_state_alone():
+    state = random.getstate()
+    plain, erased = list(batches()), list(batches(erase=random_erasing_of(1.0)))
+    assert random.getstate() == state
+    rectangles = set()
+    for (x, _), (z, _) in zip(plain, erased, strict=True):
+        for changed in (x != z)[:, 0]:
+            rows, columns = changed.any(dim=1), changed.any(dim=0)
+            assert torch.equal(changed, rows[:, None] & columns)
+            rectangles.add((tuple(rows.tolist()), tuple(columns.tolist())))
+    assert len(rectangles) > 5
+
+
+def test_a_policy_keeps_the_shift_of_small_images_and_their_labels():
+    settings = {"preprocessing": GREY, "batch_size": 1442, "limit": 200}
+    seen = []
+    for chosen in ("none", "rand-m0-n1-p0"):  # a policy that never does anything
+        images, labels = next(iter(build("digits", augment=chosen, **settings).train))
+        seen.append((images[labels.argsort(stable=True)], labels.sort().values))
+    assert torch.equal(seen[0][1], seen[1][1])
+    plain = {image.numpy().tobytes() for image in seen[0][0]}
+    moved = sum(image.numpy().tobytes() not in plain for image in seen[1][0])
+    assert 100 < moved < 200  # 8 of 9 shifts by at most one pixel
+
+
+def test_grey_images_are_not_flipped_under_a_policy():
+    ramp = ArrayImages(
+        np.tile(np.arange(0, 256, 32, dtype=np.uint8), (40, 8, 1)), np.zeros(40, np.int64)
+    )
+    transform = image_transform(GREY, augment="rand-m0-n1-p0", coloured=False, side=8)
+    for number in range(40):
+        with seeded_everywhere(number):
+            row = transform(ramp.read(number))[0, 4]
+        assert row[6] > row[1]
+
+
+def test_small_images_are_augmented_before_they_are_enlarged(monkeypatch):
+    sizes = []
+    build_stages = transforms.policy_stages
+
+    def spied(policy, preprocessing, *, size, flip):
+        sizes.append(size)
+        return build_stages(policy, preprocessing, size=size, flip=flip)
+
+    monkeypatch.setattr(transforms, "policy_stages", spied)
+    bundle = build("digits", preprocessing=COLOUR, augment="rand-m9", limit=8)
+    assert next(iter(bundle.train))[0].shape == (4, 3, 32, 32)
+    assert sizes == [(8, 8)]

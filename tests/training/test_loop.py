@@ -3,18 +3,22 @@ import math
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from ramda_cli.config.schema import TargetConfig, TrainingConfig
+from ramda_cli.config.schema import DataConfig, TargetConfig, TrainingConfig
+from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import TrainingError
+from ramda_cli.models.loaded import Preprocessing
 from ramda_cli.optimizers import RAMDA
 from ramda_cli.structure import identify
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.training import Budget, Epoch, plan_budget
 from ramda_cli.training.evaluation import accuracy
+from ramda_cli.training.mixing import Mixing
 from tests.training.problems import CPU, Recorder, digits, net, run
 
 
@@ -230,7 +234,14 @@ def test_weights_that_are_not_finite_stop_the_run() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"label_smoothing": 0.1}, {"clip_norm": 1e-3}, {"precision": "bf16"}, {"lr": 0.02}],
+    [
+        {"label_smoothing": 0.1},
+        {"mixup": 0.2},
+        {"cutmix": 1.0},
+        {"clip_norm": 1e-3},
+        {"precision": "bf16"},
+        {"lr": 0.02},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_every_setting_has_its_effect(change: dict[str, object]) -> None:
@@ -239,6 +250,38 @@ def test_every_setting_has_its_effect(change: dict[str, object]) -> None:
         for config in (TrainingConfig(epochs=1), TrainingConfig(epochs=1, **change))  # type: ignore[arg-type]
     ]
     assert losses[0] != losses[1]
+
+
+def test_mixing_is_seeded_by_pass_and_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    places, mix = [], Mixing.__call__
+
+    def spied(mixing: Mixing, *batch: torch.Tensor, **place: int) -> object:
+        places.append((place["epoch"], place["batch"]))
+        return mix(mixing, *batch, **place)
+
+    monkeypatch.setattr(Mixing, "__call__", spied)
+    states = []
+    for global_seed in (0, 1):
+        np.random.seed(global_seed)
+        model = net()
+        run(model, TrainingConfig(epochs=2, mixup=0.4, cutmix=1.0), budget_of=half_of_the_macs)
+        states.append(model.state_dict())
+    assert places == 2 * [(epoch, batch) for epoch in (1, 2) for batch in range(8)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_mixing_goes_with_distillation_and_odd_batches() -> None:
+    preprocessing = Preprocessing((1, 8, 8), mean=(0.305,), std=(0.376,))
+    config = DataConfig(name="digits", batch_size=33, limit=99)
+    data = build_data(config, preprocessing, seed=0)
+    trained, *_ = run(
+        net(),
+        TrainingConfig(epochs=1, mixup=0.2, distill=0.5, label_smoothing=0.1),
+        budget_of=half_of_the_macs,
+        data=data,
+    )
+    assert trained.steps == 3
+    assert math.isfinite(trained.history[-1].loss or math.nan)
 
 
 def test_evaluation_leaves_the_mode_alone() -> None:

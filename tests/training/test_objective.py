@@ -21,6 +21,18 @@ def test_without_a_teacher_it_is_the_cross_entropy() -> None:
     assert torch.equal(objective(model, IMAGES, LABELS), expected)
 
 
+@pytest.mark.parametrize("distill", [0.0, 0.4])
+def test_class_probabilities_are_targets_too(distill: float) -> None:
+    objective = Objective(linear(1), TrainingConfig(label_smoothing=0.1, distill=distill))
+    model, one_hot = linear(0), nn.functional.one_hot(LABELS, 4).float()
+    loss = objective(model, IMAGES, one_hot)
+    assert torch.allclose(loss, objective(model, IMAGES, LABELS))
+    # The cross-entropy is linear in its targets.
+    mixed = objective(model, IMAGES, 0.7 * one_hot + 0.3 * one_hot.flip(0))
+    flipped = objective(model, IMAGES, LABELS.flip(0))
+    assert torch.allclose(mixed, 0.7 * loss + 0.3 * flipped)
+
+
 @pytest.mark.parametrize("weight", [0.3, 1.0])
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_the_divergence_is_that_of_the_formula(weight: float, temperature: float) -> None:
