@@ -43,6 +43,7 @@ from ramda_cli.structure import (
 )
 from ramda_cli.structure.widths import hold_back
 from ramda_cli.surgery import RemovalPlan, remove
+from ramda_cli.training.randomness import is_random
 from ramda_cli.training.regularizer import build_regularizer
 
 _BENCH_SECONDS = 10.0
@@ -93,12 +94,17 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         fit.prune()
         cut = _cut(loaded, structure, planned, data, observer)
         smaller, proven = cut.smaller, cut.proven
-        if fit.epochs_left and cut.plan.keeps_classes:
+        # A graph has no dropout; where there is none in training either, it trains as well.
+        trains = cut.plan.keeps_classes or not is_random(cut.model, loaded.example_inputs)
+        if fit.epochs_left and trains:
             smaller = copy.deepcopy(smaller)  # it shares tensors with the trained model
             fit.recover(smaller, cut.plan)
             proven = recovered(proven, _at_rest(smaller))
         elif fit.epochs_left:
-            observer.note("the smaller model runs as a graph, so the zeros stay until the end")
+            observer.note(
+                "the smaller model runs as a graph, which has no dropout: the zeros stay until"
+                " the end"
+            )
             fit.go_on()
             cut = _cut(loaded, structure, planned, data, observer)
             smaller, proven = cut.smaller, cut.proven

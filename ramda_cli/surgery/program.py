@@ -58,10 +58,18 @@ class GraphModel(nn.Module):
     It computes what the model computed in evaluation mode. In training mode BatchNorm uses the
     batch and updates its statistics, as ever; dropout is gone. Parameters keep their names.
 
+    Attributes:
+        batch_norm_momentum: of all running statistics, in place of each one's own; None leaves
+            them theirs.
+        batch_norm_frozen: whether the statistics are used as they are in training mode too.
+
     Args:
         program: what to run.
         parameters, buffers: by qualified name.
     """
+
+    batch_norm_momentum: float | None = None
+    batch_norm_frozen: bool = False
 
     def __init__(
         self,
@@ -107,8 +115,11 @@ class GraphModel(nn.Module):
         for operation, finished in zip(program.operations, self._last_uses, strict=True):
             positional = _resolve(operation.args, results, device)
             named = _resolve(operation.kwargs, results, device)
-            target = _batch_norm_training if self._trains(operation) else operation.target
-            results[operation.name] = target(*positional, **named)
+            if self._trains(operation):
+                momentum = self.batch_norm_momentum
+                results[operation.name] = _batch_norm_training(*positional, override=momentum)
+            else:
+                results[operation.name] = operation.target(*positional, **named)
             if after is not None:
                 after(operation.name)
             for name in finished:
@@ -129,7 +140,21 @@ class GraphModel(nn.Module):
         return not path or path in dict(self.named_modules())
 
     def _trains(self, operation: Operation) -> bool:
-        return self.training and operation.target is _BATCH_NORM
+        return self.training and operation.target is _BATCH_NORM and not self.batch_norm_frozen
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether anything here keeps running statistics."""
+        return any(operation.target is _BATCH_NORM for operation in self.program.operations)
+
+    @torch.no_grad()
+    def reset_batch_norm_(self) -> None:
+        """Start all running statistics anew: mean 0 and variance 1."""
+        for operation in self.program.operations:
+            if operation.target is _BATCH_NORM:
+                mean, variance = (self.program.tensors[arg.name] for arg in operation.args[3:5])
+                self._tensor(mean).zero_()
+                self._tensor(variance).fill_(1.0)
 
     def _owner(self, qualified: str) -> tuple[nn.Module, str]:
         path, _, leaf = qualified.rpartition(".")
@@ -150,10 +175,11 @@ _BATCH_NORM = torch.ops.aten._native_batch_norm_legit_no_training.default
 
 def _batch_norm_training(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, variance: Tensor,
-    momentum: float, eps: float,
+    momentum: float, eps: float, *, override: float | None,
 ) -> tuple[Tensor]:  # fmt: skip
     """Normalise by the batch, and update the statistics."""
-    return (F.batch_norm(x, mean, variance, weight, bias, True, momentum, eps),)
+    factor = momentum if override is None else override
+    return (F.batch_norm(x, mean, variance, weight, bias, True, factor, eps),)
 
 
 def _device_of(inputs: Sequence[Any]) -> torch.device | None:

@@ -1,6 +1,7 @@
 """BatchNorm statistics: recomputed for the weights as they are, or left as they were."""
 
 from itertools import islice
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -8,6 +9,22 @@ from torch import nn
 from ramda_cli.data.bundle import Batches
 
 _BATCHES = 200
+
+
+@runtime_checkable
+class NormsWithoutModules(Protocol):
+    """A module that computes BatchNorm by itself: a graph of operations."""
+
+    training: bool
+    batch_norm_momentum: float | None
+    batch_norm_frozen: bool
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether it does."""
+
+    def reset_batch_norm_(self) -> None:
+        """Start all running statistics anew."""
 
 
 @torch.no_grad()
@@ -21,19 +38,28 @@ def recompute_batch_norm_(model: nn.Module, batches: Batches, *, device: torch.d
         Whether the model has such statistics.
     """
     norms = [norm for norm in _norms(model) if norm.track_running_stats]
-    if not norms:
+    graphs = _graphs(model)
+    if not norms and not graphs:
         return False
     modes = {module: module.training for module in model.modules()}
     momenta = {norm: norm.momentum for norm in norms}
     model.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average
         norm.train()
-    for images, _ in islice(batches, _BATCHES):
+    for graph in graphs:
+        graph.reset_batch_norm_()
+        graph.training = True
+    for number, (images, _) in enumerate(islice(batches, _BATCHES), start=1):
+        for norm in norms:
+            norm.momentum = 1 / number  # which makes a cumulative average
+        for graph in graphs:
+            graph.batch_norm_momentum = 1 / number
         model(images.to(device))
     for norm in norms:
         norm.momentum = momenta[norm]
+    for graph in graphs:
+        graph.batch_norm_momentum = None
     for module, mode in modes.items():
         module.training = mode
     return True
@@ -43,8 +69,16 @@ def freeze_batch_norm_(model: nn.Module) -> None:
     """Normalise by the running statistics and leave them alone, whatever the model's mode."""
     for norm in _norms(model):
         norm.eval()
+    for graph in _graphs(model):
+        graph.batch_norm_frozen = True
 
 
 def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     kind = nn.modules.batchnorm._BatchNorm
     return [module for module in model.modules() if isinstance(module, kind)]
+
+
+def _graphs(model: nn.Module) -> list[NormsWithoutModules]:
+    """Return the graphs with BatchNorm in a model, which may be one itself."""
+    graphs = [module for module in model.modules() if isinstance(module, NormsWithoutModules)]
+    return [graph for graph in graphs if graph.has_batch_norm]
