@@ -8,6 +8,7 @@ convolution costs the product of what it reads and writes), so it is computed fo
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 
 import numpy as np
@@ -217,7 +218,9 @@ def _limit(
     name, unit = metric.replace("_", "-"), _UNITS.get(metric, 1)
     dense = cost.measure(metric, cost.channels)
     whole = dense if reference is None else reference
-    count = math.floor(amount * whole) if amount <= 1 else round(amount * unit)
+    # A share is what was written: 0.043 of 5,000 is 215, and 214 in binary.
+    share = math.floor(Decimal(repr(amount)) * Decimal(whole))
+    count = share if amount <= 1 else round(amount * unit)
     reachable = cost.measure(metric, least.astype(np.float64))
 
     def shown(value: int) -> str:
@@ -230,11 +233,27 @@ def _limit(
             hint=f"ask for less, for example --target {name}=0.5",
         )
     if count < reachable:
-        share = math.ceil(1000 * reachable / whole) / 1000
+        offer = f"ask for --target {name}={_share(reachable, whole)} or more"
         raise TargetError(
             f"target {asked} cannot be reached: with every removable channel gone down to the "
             f"floor, {shown(reachable)} of {shown(dense)} {name} are left",
-            hint=f"ask for --target {name}={share:g} or more, or lower --floor"
-            + ("" if widths.free else " or --round-to"),
+            hint=offer + _other_ways(cost, metric, count, reachable, widths, whole),
         )
     return Limit(metric, dense, count)
+
+
+def _other_ways(
+    cost: CostModel, metric: str, count: int, reachable: int, widths: Widths, whole: float
+) -> str:
+    """Return what a lower floor would do for a target that cannot be reached."""
+    one_each = np.ones_like(widths.channels)
+    least = cost.measure(metric, widths.at_least(one_each).astype(np.float64))
+    if least <= count:
+        return ", or lower --floor"
+    if cost.measure(metric, one_each.astype(np.float64)) <= count:
+        return ", or lower --floor and --round-to"
+    return f"; --floor 0 would give {_share(least, whole)}" if least < reachable else ""
+
+
+def _share(count: int, whole: float) -> str:
+    return f"{math.ceil(1000 * count / whole) / 1000:g}"

@@ -10,6 +10,7 @@ from ramda_cli.config.schema import TargetConfig
 from ramda_cli.errors import TargetError
 from ramda_cli.structure import discover
 from ramda_cli.structure.cost import CostModel
+from ramda_cli.structure.widths import Widths
 from ramda_cli.training import Budget, plan_budget
 
 
@@ -132,14 +133,14 @@ def test_macs_are_reported_whatever_is_budgeted() -> None:
             0.001,
             "target macs=0.001 cannot be reached: with every removable channel gone down to the "
             "floor, 1,748 of 78,496 macs are left",
-            "ask for --target macs=0.023 or more, or lower --floor",
+            "ask for --target macs=0.023 or more; --floor 0 would give 0.015",
         ),
         (
             "params",
             20.0,
             "target params=20 cannot be reached: with every removable channel gone down to the "
             "floor, 60 of 1,418 params are left",
-            "ask for --target params=0.043 or more, or lower --floor",
+            "ask for --target params=0.043 or more; --floor 0 would give 0.029",
         ),
         (
             "params",
@@ -165,6 +166,36 @@ def test_what_the_hint_of_an_unreachable_target_offers_can_be_had() -> None:
     assert offered is not None
     budget = planned(cost, "macs", float(offered[1]))
     assert budget.of(budget.choose(scores_of(budget), budget.counts)) <= budget.counts
+
+
+@pytest.mark.parametrize(
+    ("round_to", "amount", "hint"),
+    [
+        (1, 0.2, "ask for --target channels=0.5 or more, or lower --floor"),
+        (1, 0.01, "ask for --target channels=0.5 or more; --floor 0 would give 0.021"),
+        (8, 0.1, "ask for --target channels=0.5 or more, or lower --floor and --round-to"),
+        (8, 0.4, "ask for --target channels=0.5 or more, or lower --floor"),
+    ],
+)
+def test_a_lower_floor_is_offered_where_it_helps(round_to: int, amount: float, hint: str) -> None:
+    cost = cost_of(48, 48)
+    counts = cost.channels.astype(np.int64)
+    widths = Widths(counts, np.full(2, round_to), np.arange(2))
+    with pytest.raises(TargetError) as caught:
+        plan_budget(cost, TargetConfig(channels=amount), floor=0.5, widths=widths)
+    assert caught.value.hint == hint
+
+
+def test_nothing_more_is_offered_at_the_lowest_floor() -> None:
+    with pytest.raises(TargetError) as caught:
+        planned(cost_of(8, 8), "channels", 0.1, floor=0.0)
+    assert caught.value.hint == "ask for --target channels=0.125 or more"
+
+
+@pytest.mark.parametrize(("amount", "count"), [(0.29, 29), (0.57, 57), (0.58, 58)])
+def test_a_share_counts_as_it_is_written(amount: float, count: int) -> None:
+    # In binary 0.29 * 100 is below 29.
+    assert planned(cost_of(50, 50), "channels", amount, floor=0.0).counts == count
 
 
 @pytest.mark.parametrize("seed", range(10))
