@@ -10,6 +10,7 @@ settings and code, are not repeated.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -29,7 +30,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import ramda_cli
-from ramda_cli.config.loading import load_config
+from ramda_cli.config.loading import dump_config, load_config
 from ramda_cli.config.schema import RunConfig, TargetConfig
 from ramda_cli.errors import RamdaError
 from ramda_cli.export import load
@@ -39,7 +40,7 @@ from ramda_cli.report.document import Report
 from ramda_cli.report.plain import parse_report
 
 ROOT = Path(__file__).resolve().parent.parent
-MODELS = "resnet18,vgg11_bn,mobilenetv3_small_100,vit_tiny_patch16_224"
+MODELS = "resnet18,mobilenetv3_small_100,vit_tiny_patch16_224,vgg11_bn"
 AMOUNTS = "0.9,0.8,0.7,0.6,0.5,0.4,0.3,0.2,0.1"
 
 Row = dict[str, Any]
@@ -61,7 +62,8 @@ def main() -> None:
     rows: dict[str, Row] = json.loads(path.read_text())["runs"] if path.is_file() else {}
     commit = _commit()
     for name, config in _runs(options):
-        again = {"commit": commit, "settings": config.model_dump(mode="json")}
+        settings = hashlib.sha256(dump_config(config).encode()).hexdigest()
+        again = {"commit": commit, "settings": settings}
         if name not in rows or not again.items() <= rows[name].items():
             rows[name] = again | _run(config)
             path.write_text(json.dumps({"runs": rows}, indent=1) + "\n")
