@@ -86,18 +86,9 @@ def main() -> None:
     result = {
         "torch_pruning": version("torch-pruning"),
         "accuracy": accuracies,
-        "macs": {
-            "dense": dense.macs,
-            "left": size.macs,
-            "share": size.macs / dense.macs,
-            "speed_up": dense.macs / size.macs,
-            "speed_up_by_torch_pruning": own_macs / _own_macs(model, one),
-        },
-        "params": {
-            "dense": dense.params,
-            "left": size.params,
-            "share": size.params / dense.params,
-        },
+        "macs": _share(dense.macs, size.macs),
+        "params": _share(dense.params, size.params),
+        "speed_up_by_torch_pruning": own_macs / _own_macs(model, one),
         "widths": {name: _outputs(layer) for name, layer in _layers(model).items()},
         "kept_back": kept_back,
         "difference_of_cut": difference,
@@ -328,6 +319,10 @@ def _inputs(layer: nn.Conv2d | nn.Linear) -> int:
 
 def _outputs(layer: nn.Conv2d | nn.Linear) -> int:
     return layer.out_channels if isinstance(layer, nn.Conv2d) else layer.out_features
+
+
+def _share(dense: int, left: int) -> Result:
+    return {"dense": dense, "left": left, "share": left / dense}
 
 
 def _settings(options: argparse.Namespace, config: RunConfig) -> Result:
