@@ -232,10 +232,10 @@ Epochs = Annotated[
     int | None,
     _setting(TrainingConfig, "epochs", "--epochs", panel="Training", help="Passes over the data."),
 ]
-Recovery = Annotated[
+RecoverEpochs = Annotated[
     int | None,
     _option(
-        "--recovery",
+        "--recover-epochs",
         panel="Training",
         help="How many of the epochs train the smaller model, after the removal; with a target"
         " all that follow the freeze by default.",

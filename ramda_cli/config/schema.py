@@ -128,8 +128,8 @@ class TrainingConfig(_Section):
         method: `ramda`; or, to compare with, `taylor` (gradual) or `magnitude` (one-shot L2), both
             under AdamW, to the same target and with the same proof.
         epochs: passes over the training data, before the removal and after it.
-        recovery: how many of them come after the removal, on the smaller model. With a target all
-            that follow the freeze, and with a weight none, when not given.
+        recover_epochs: how many of them come after the removal, on the smaller model. With a target
+            all that follow the freeze, and with a weight none, when not given.
         lr: RAMDA's step size, decayed linearly to zero with a target; with a weight it follows
             `milestones` (the paper uses 1e-2 there).
         warm_up: epochs, or a part of one, in which lr rises from zero.
@@ -159,7 +159,7 @@ class TrainingConfig(_Section):
 
     method: Method = "ramda"
     epochs: Annotated[int, Field(ge=1)] = 10
-    recovery: Annotated[int, Field(ge=0)] | None = None
+    recover_epochs: Annotated[int, Field(ge=0)] | None = None
     lr: Annotated[float, Field(gt=0.0)] = 3e-3
     warm_up: Annotated[float, Field(ge=0.0)] = 0.0
     momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
@@ -184,18 +184,18 @@ class TrainingConfig(_Section):
     @model_validator(mode="after")
     def _milestones_inside_the_run(self) -> Self:
         ordered = all(first < second for first, second in pairwise(self.milestones))
-        before = self.epochs - (self.recovery or 0)
+        before = self.epochs - (self.recover_epochs or 0)
         if before < 1:
             raise ConfigError(
-                f"training.recovery {self.recovery} leaves no epoch of {self.epochs} to decide"
-                " which channels go",
-                hint=f"give --recovery {self.epochs - 1} or less, or more --epochs",
+                f"training.recover_epochs {self.recover_epochs} leaves no epoch of {self.epochs}"
+                " to decide which channels go",
+                hint=f"give --recover-epochs {self.epochs - 1} or less, or more --epochs",
             )
         if not ordered or any(epoch >= before for epoch in self.milestones):
             shown = ", ".join(str(epoch) for epoch in self.milestones)
             raise ConfigError(
                 "training.milestones must be increasing epochs below training.epochs"
-                f" ({self.epochs}){' without the recovery' if self.recovery else ''}, got {shown}",
+                f" ({self.epochs}){' before the removal' if self.recover_epochs else ''}, got {shown}",
                 hint=f"for example --milestones {max(1, before // 2)}",
             )
         return self

@@ -75,20 +75,20 @@ class Training:
         objective = Objective(model, config)
         self._passes = Passes(data, config, objective, device=device, observer=observer)
         per_epoch, steps = self._passes.per_epoch, self._passes.total
-        latest = steps - per_epoch * (config.recovery or 0)
+        latest = steps - per_epoch * (config.recover_epochs or 0)
         self._method = build_method(
             model, penalties, config, budget=budget, steps=steps, latest_freeze=latest
         )
         self._has_budget = budget is not None
         rule = self._method.rule
         self._measure = macs_share if rule is None else lambda: rule.macs_share
-        if config.recovery is None and self._has_budget:
+        if config.recover_epochs is None and self._has_budget:
             latest = self._method.freeze_step
         self._removal_epoch = math.ceil(latest / per_epoch)
         if config.ema is not None and self._removal_epoch == config.epochs:
             raise ConfigError(
                 "training.ema averages the weights after the removal, and no epoch follows it",
-                hint="give --recovery, the epochs that do, or leave training.ema out",
+                hint="give --recover-epochs, the epochs that do, or leave training.ema out",
             )
         self._history: list[Epoch] = []
         self._frozen_zero: Mask | None = None

@@ -60,8 +60,8 @@ def test_the_epochs_after_the_removal_are_those_of_the_dense_model_with_its_zero
     [
         ({"epochs": 4, "freeze": 0.3}, 2),
         ({"epochs": 4, "freeze": 0.25}, 1),
-        ({"epochs": 4, "freeze": 0.3, "recovery": 1}, 3),
-        ({"epochs": 4, "freeze": 0.9, "recovery": 2}, 2),
+        ({"epochs": 4, "freeze": 0.3, "recover_epochs": 1}, 3),
+        ({"epochs": 4, "freeze": 0.9, "recover_epochs": 2}, 2),
         ({"epochs": 4, "method": "magnitude"}, 1),
     ],
 )
@@ -86,7 +86,7 @@ def test_nothing_is_left_after_a_freeze_in_the_last_epoch() -> None:
 
 def test_recovery_without_a_target_starts_the_averages_anew() -> None:
     config = TrainingConfig(
-        epochs=4, recovery=2, milestones=(1,), lr=1e-2, eps=1e-4, weight=3e-2, momentum=0.1
+        epochs=4, recover_epochs=2, milestones=(1,), lr=1e-2, eps=1e-4, weight=3e-2, momentum=0.1
     )
     training, model, smaller, _ = recovered(config, budget_of=None)
     history = training.result().history
@@ -100,7 +100,7 @@ def test_recovery_without_a_target_starts_the_averages_anew() -> None:
 
 
 def test_without_a_target_the_zeros_are_held_in_the_same_model() -> None:
-    config = TrainingConfig(epochs=4, recovery=2, lr=1e-2, weight=3e-2)
+    config = TrainingConfig(epochs=4, recover_epochs=2, lr=1e-2, weight=3e-2)
     model = net()
     training, structure, _ = training_of(model, config)
     training.prune()
