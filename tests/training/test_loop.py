@@ -177,21 +177,21 @@ def test_a_frozen_layer_stays_as_it_is_and_its_channels_stay() -> None:
 
 @dataclasses.dataclass
 class Poisoned:
-    """The training batches, with a NaN in one of the third pass."""
+    """The training batches, with a NaN in one of the third epoch."""
 
     data: DataBundle
-    passes: int = 0
+    epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
         self.data.train.set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self.data.train)
 
     def __iter__(self):
-        self.passes += 1
         for number, (images, labels) in enumerate(self.data.train):
-            poisoned = self.passes == 3 and number == 2
+            poisoned = self.epoch == 2 and number == 2
             yield (images * math.nan if poisoned else images), labels
 
 
