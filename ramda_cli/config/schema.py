@@ -193,9 +193,10 @@ class TrainingConfig(_Section):
             )
         if not ordered or any(epoch >= before for epoch in self.milestones):
             shown = ", ".join(str(epoch) for epoch in self.milestones)
+            removal = " before the removal" if self.recover_epochs else ""
             raise ConfigError(
                 "training.milestones must be increasing epochs below training.epochs"
-                f" ({self.epochs}){' before the removal' if self.recover_epochs else ''}, got {shown}",
+                f" ({self.epochs}){removal}, got {shown}",
                 hint=f"for example --milestones {max(1, before // 2)}",
             )
         return self
