@@ -2,7 +2,8 @@
 
     python benchmarks/dense.py configs/cifar10/resnet20.yaml --lr 3e-3
 
-AdamW with cosine decay for the epochs, data, augmentation, batch size and precision of the config.
+AdamW with cosine decay for the epochs, data, augmentation, mixing, batch size and precision of the
+config.
 Prints one JSON document; `-o FILE.safetensors` keeps the weights, for `--weights`. Pruned
 baselines are in the package: `ramda prune --method`.
 """
@@ -20,12 +21,13 @@ from torch.nn import functional as F
 from ramda_cli.config.loading import load_config
 from ramda_cli.config.schema import RunConfig
 from ramda_cli.data.build import build_data
-from ramda_cli.data.bundle import Batches
+from ramda_cli.data.bundle import DataBundle
 from ramda_cli.models.heads import adapt_head
 from ramda_cli.models.loading import load_model
 from ramda_cli.pipeline.devices import choose_device
 from ramda_cli.training import accuracy
 from ramda_cli.training.batch_norm import recompute_batch_norm_
+from ramda_cli.training.mixing import Mixing
 
 
 def main() -> None:
@@ -50,7 +52,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=options.lr, weight_decay=options.weight_decay
     )
-    _fine_tune(model, data.train, config, optimizer)
+    _fine_tune(model, data, config, optimizer)
     recompute_batch_norm_(model, data.train, device=device)
     seconds = time.monotonic() - started
     result = {
@@ -68,20 +70,23 @@ def main() -> None:
 
 
 def _fine_tune(
-    model: nn.Module, batches: Batches, config: RunConfig, optimizer: torch.optim.Optimizer
+    model: nn.Module, data: DataBundle, config: RunConfig, optimizer: torch.optim.Optimizer
 ) -> None:
-    steps = config.training.epochs * len(batches)
+    steps = config.training.epochs * len(data.train)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     device = next(model.parameters()).device
     bf16 = config.training.precision == "bf16"
-    for _ in range(config.training.epochs):
+    mixing = Mixing(config.training, classes=len(data.class_names))
+    for epoch in range(1, config.training.epochs + 1):
         model.train()
-        for images, labels in batches:
+        for number, (images, labels) in enumerate(data.train):
+            batch = images.to(device), labels.to(device)
+            mixed, targets = mixing(*batch, epoch=epoch, batch=number)
             optimizer.zero_grad()
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits = model(images.to(device))
+                logits = model(mixed)
             loss = F.cross_entropy(
-                logits.float(), labels.to(device), label_smoothing=config.training.label_smoothing
+                logits.float(), targets, label_smoothing=config.training.label_smoothing
             )
             loss.backward()
             optimizer.step()

@@ -280,7 +280,7 @@ Cutmix = Annotated[
         "cutmix",
         "--cutmix",
         panel="Training",
-        help="Replace a rectangle by another image's; alpha, such as 1.0. With --mixup in turns.",
+        help="Replace a rectangle by another image's; alpha, such as 1.0; with --mixup half each.",
     ),
 ]
 Distill = Annotated[

@@ -149,6 +149,21 @@ def test_erasing_changes_a_rectangle_and_leaves_the_random_state_alone():
     assert len(rectangles) > 5
 
 
+def test_erasing_is_new_in_each_pass():
+    loader = batches(shuffle=False, erase=random_erasing_of(1.0))
+    first, second = list(loader), list(loader)
+    assert not any(torch.equal(x, z) for (x, _), (z, _) in zip(first, second, strict=True))
+
+
+def test_a_policy_changes_small_images_besides_the_shift():
+    image, outputs = ArrayImages(np.eye(8, dtype=np.uint8)[None] * 200, np.zeros(1)).read(0), []
+    for policy in ("rand-m9-n9-p0", "rand-m9-n9-p1"):
+        transform = image_transform(GREY, augment=policy, coloured=False, side=8)
+        with seeded_everywhere(0):
+            outputs.append(transform(image))
+    assert not torch.equal(*outputs)
+
+
 def test_a_policy_keeps_the_shift_of_small_images_and_their_labels():
     settings = {"preprocessing": GREY, "batch_size": 1442, "limit": 200}
     seen = []
