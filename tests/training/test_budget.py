@@ -3,6 +3,7 @@ import re
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -22,6 +23,14 @@ def cost_of(*widths: int, side: int = 8) -> CostModel:
         layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 10)]
     return CostModel(discover(nn.Sequential(*layers), torch.zeros(2, 1, side, side)))
+
+
+@functools.cache
+def cost_of_timm(name: str) -> CostModel:
+    """Return the cost of a model with 10 classes for 32 x 32 images."""
+    size = {"img_size": 32} if name.startswith("vit") else {}
+    module = timm.create_model(name, num_classes=10, **size).eval()
+    return CostModel(discover(module, torch.zeros(2, 3, 32, 32)))
 
 
 def planned(cost: CostModel, metric: str, amount: float, floor: float = 0.1) -> Budget:
@@ -230,3 +239,29 @@ def test_megabytes_are_named_as_such_when_refused() -> None:
         planned(cost, "size_mb", 25.0)
     budget = planned(cost, "size_mb", 0.5)
     assert budget.counts.tolist() == [dense // 2]
+
+
+# With one head left in every layer, and residual widths that LayerNorm fixes.
+OUT_OF_REACH = {("macs", 0.1), ("params", 0.2), ("params", 0.1)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("amount", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+@pytest.mark.parametrize("metric", ["macs", "params"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenetv3_small_100", "vit_tiny_patch16_224", "vgg11_bn"]
+)
+def test_real_models_come_close_to_every_target(name: str, metric: str, amount: float) -> None:
+    cost = cost_of_timm(name)
+    if name.startswith("vit") and (metric, amount) in OUT_OF_REACH:
+        with pytest.raises(TargetError, match="cannot be reached"):
+            planned(cost, metric, amount)
+        return
+    budget = planned(cost, metric, amount)
+    for seed, spread in enumerate((0.0, 1.0, 4.0)):
+        # Layers as different as the importances of trained models are, and more.
+        layers = np.exp(np.random.default_rng(seed).normal(0.0, spread, budget.floor.size))
+        scores = scores_of(budget, seed) * layers[budget.group_of_channel]
+        zero = budget.choose(scores, budget.counts, exact=True)
+        assert 0.99 * budget.counts <= budget.of(zero) <= budget.counts
+        assert (kept_of(budget, zero) >= np.ceil(0.1 * cost.channels)).all()
