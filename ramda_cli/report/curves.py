@@ -24,8 +24,18 @@ _MOST_MARKERS: Final = 40
 _Value = Callable[[EpochEntry], float | None]
 
 
-def draw_curves(history: Sequence[EpochEntry], metric: str) -> list[str]:
-    """Return an SVG element for each quantity of which at least two values were measured."""
+def draw_curves(
+    history: Sequence[EpochEntry], metric: str, *, removal: int | None = None
+) -> list[str]:
+    """Return an SVG element for each quantity of which at least two values were measured.
+
+    Args:
+        history: of the training.
+        metric: its name.
+        removal: an epoch to mark by a dotted line, where it is one of the history.
+    """
+    if removal not in {entry.epoch for entry in history}:
+        removal = None
     panels: list[tuple[str, list[tuple[str, _Value]], bool]] = [
         ("loss", [("", lambda e: e.loss)], False),
         (metric, [("", lambda e: e.metric)], False),
@@ -44,7 +54,7 @@ def draw_curves(history: Sequence[EpochEntry], metric: str) -> list[str]:
     for title, lines, log in panels:
         curves = [(name, _points(history, value, log=log)) for name, value in lines]
         if max(len(points) for _, points in curves) > 1:
-            drawn.append(_draw(title, curves, log=log))
+            drawn.append(_draw(title, curves, log=log, removal=removal))
     return drawn
 
 
@@ -80,7 +90,13 @@ def _points(history: Sequence[EpochEntry], value: _Value, *, log: bool) -> list[
     return [(epoch, y) for epoch, y in found if y is not None and (y > 0 or not log)]
 
 
-def _draw(title: str, curves: Sequence[tuple[str, list[tuple[int, float]]]], *, log: bool) -> str:
+def _draw(
+    title: str,
+    curves: Sequence[tuple[str, list[tuple[int, float]]]],
+    *,
+    log: bool,
+    removal: int | None,
+) -> str:
     from matplotlib.ticker import MaxNLocator
 
     with _figure(title, (4.8, 2.6)) as (figure, axes):
@@ -88,6 +104,8 @@ def _draw(title: str, curves: Sequence[tuple[str, list[tuple[int, float]]]], *, 
             if points:
                 marker = "." if len(points) <= _MOST_MARKERS else ""
                 axes.plot(*zip(*points, strict=True), color=color, label=name, marker=marker)
+        if removal is not None:
+            axes.axvline(removal, color=_QUIET, linewidth=1, linestyle=":")
         _style(axes, title)
         axes.set_xlabel("epoch", color=_QUIET)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -104,4 +104,6 @@ def _curves(report: Report) -> list[Markup]:
         return []
     # Drawn from numbers and one name, by a library that escapes what it writes.
     metric = text_of(report.accuracy.metric).plain
-    return [Markup(svg) for svg in draw_curves(report.training.history, metric)]
+    training = report.training
+    curves = draw_curves(training.history, metric, removal=training.removal_epoch)
+    return [Markup(svg) for svg in curves]

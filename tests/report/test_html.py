@@ -104,6 +104,18 @@ def test_a_weight_is_named_and_a_certificate_of_zero_is_said():
     assert "A target has no" not in text
 
 
+def test_the_removal_is_marked_where_training_went_on():
+    def page(removal: int | None) -> str:
+        training = replace(TRAINED.training, removal_epoch=removal)
+        return render_html(build_report(replace(TRAINED, training=training)))
+
+    assert "taken out after epoch 2, at the dotted line" in " ".join(_Page(page(2)).text.split())
+    assert "dotted line" not in page(None)
+    # An epoch that never was is not drawn: it would stretch the axis.
+    assert page(2).count("stroke-dasharray") == 5
+    assert page(10**9).count("stroke-dasharray") == 0
+
+
 def test_labels_of_a_logarithmic_curve_are_no_formulas():
     assert "mathdefault" not in render_html(build_report(TRAINED))
 
