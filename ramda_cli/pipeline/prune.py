@@ -82,14 +82,14 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
     groups = counted(len(structure.groups), "group")
     observer.stage("discover", f"{groups}, {counted(cost.size().channels, 'channel')}")
 
-    workspace.start()
-    workspace.write_text("config.yaml", dump_config(config))
     details = image_details(data.class_names, loaded.preprocessing)
     fit = Fit(
         loaded.module, structure, penalized, data, config.training,
         cost=cost, budget=planned.budget, details=details,
         device=device, workspace=workspace, observer=observer,
     )  # fmt: skip
+    workspace.start()
+    workspace.write_text("config.yaml", dump_config(config))
     with fit.keeping_interrupted_weights():
         fit.prune()
         cut = _cut(loaded, structure, planned, data, observer)

@@ -94,6 +94,7 @@ class Training:
         self._frozen_zero: Mask | None = None
         self._stage_step = 0
         self._recovering = False
+        self._removed = False
         self._seconds = 0.0
         self._average: ModelEmaV3 | None = None
         self._averaged_steps = 0
@@ -127,6 +128,7 @@ class Training:
             smaller: on the device; trained in place.
             kept: of the removal plan.
         """
+        self._removed = True
         self._recover(smaller, self._method.without_penalties(smaller), kept)
 
     def result(self) -> Trained:
@@ -137,7 +139,7 @@ class Training:
             self._passes.step,
             self._seconds,
             self._stability(),
-            self._removal_epoch if self._recovering else None,
+            self._removal_epoch if self._removed else None,
         )
 
     @property
