@@ -224,10 +224,10 @@ class Training:
         if self._recovering:
             param_group["momentum"] = config.momentum
         elif passed == len(milestones):
-            rising = config.momentum * math.sqrt(self._stage_step)
+            momentum = config.momentum * math.sqrt(self._stage_step)
             # The last iterate is a prox output even where the stage was too short to get there.
             ends = step + 1 == self._removal_epoch * self._passes.per_epoch
-            param_group["momentum"] = 1.0 if ends else min(1.0, rising)
+            param_group["momentum"] = 1.0 if ends else min(1.0, momentum)
 
     def _follow(self) -> None:
         if self._average is not None:
