@@ -137,7 +137,7 @@ class TrainingConfig(_Section):
         eps: added to the preconditioner.
         weight: regularization weight λ, the paper's way; excludes a target.
         regularizer: what the weight multiplies: `group-mcp` shrinks large channels less, or not.
-        gamma: of `group-mcp`: how many times the threshold of zero a channel is not shrunk from.
+        gamma: of `group-mcp`: at how many times the threshold of zero shrinking ends.
         milestones: epochs at which lr and eps shrink tenfold and the averages restart.
         freeze: share of the run after which a target's zero set no longer changes.
         label_smoothing: of the cross-entropy loss.
@@ -166,7 +166,7 @@ class TrainingConfig(_Section):
     eps: Annotated[float, Field(gt=0.0)] = 1e-6
     weight: Annotated[float, Field(ge=0.0)] | None = None
     regularizer: RegularizerName = "group-lasso"
-    gamma: Annotated[float, Field(gt=1.0)] = 3.0
+    gamma: Annotated[float, Field(ge=1.01)] = 3.0
     milestones: Epochs = ()
     freeze: Share = 0.15
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0

@@ -62,7 +62,7 @@ class GroupMCP:
 
     Attributes:
         weight: regularization weight λ, finite and >= 0.
-        gamma: γ, finite and > 1; the smaller, the sooner a row is no longer shrunk.
+        gamma: γ, finite and >= 1.01; the smaller, the sooner a row is no longer shrunk.
     """
 
     weight: float
@@ -71,8 +71,9 @@ class GroupMCP:
     def __post_init__(self) -> None:
         if not 0.0 <= self.weight < math.inf:
             raise ValueError(f"weight must be finite and >= 0, got {self.weight}")
-        if not 1.0 < self.gamma < math.inf:
-            raise ValueError(f"gamma must be finite and > 1, got {self.gamma}")
+        # γ - 1 must survive the rounding of low precision.
+        if not 1.01 <= self.gamma < math.inf:
+            raise ValueError(f"gamma must be finite and >= 1.01, got {self.gamma}")
 
     def value(
         self, x: Float[Tensor, "groups size"], step: Float[Tensor, "groups 1"] | float = 1.0

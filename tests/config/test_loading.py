@@ -126,7 +126,7 @@ def test_a_flag_replaces_the_files_other_way_to_say_how_much(tmp_path: Path) -> 
         ),
         (
             "training.gamma=1",
-            "training.gamma must be a number above 1, got 1",
+            "training.gamma must be a number of at least 1.01, got 1",
             "the default is 3.0",
         ),
         (

@@ -137,7 +137,7 @@ def test_bad_weight_is_rejected(weight: float):
         GroupMCP(weight)
 
 
-@pytest.mark.parametrize("gamma", [1.0, 0.0, math.inf, math.nan])
+@pytest.mark.parametrize("gamma", [1.0, 1.009, 0.0, math.inf, math.nan])
 def test_bad_gamma_is_rejected(gamma: float):
-    with pytest.raises(ValueError, match=f"gamma must be finite and > 1, got {gamma}"):
+    with pytest.raises(ValueError, match=f"gamma must be finite and >= 1.01, got {gamma}"):
         GroupMCP(1.0, gamma)
