@@ -122,7 +122,8 @@ class Budget:
         chosen = self._mask(blocks[:low])
         if not exact or low == 0 or self._excess(chosen, counts) >= -_CLOSE:
             return chosen
-        return self._fill(self._mask(blocks[: low - 1]), blocks[low - 1 :], counts)
+        filled = self._fill(self._mask(blocks[: low - 1]), blocks[low - 1 :], counts)
+        return self._give_back(filled, blocks, counts)
 
     def _fill(self, zero: Mask, candidates: list[npt.NDArray[np.int64]], counts: Costs) -> Mask:
         """Add blocks in order, passing over those that would undershoot, until close enough.
@@ -147,6 +148,23 @@ class Budget:
             if excess >= -_CLOSE:
                 return trial
         return best
+
+    def _give_back(self, zero: Mask, blocks: list[npt.NDArray[np.int64]], counts: Costs) -> Mask:
+        """Keep blocks after all, the best first, as long as there is room and it is not close."""
+        kept_back: set[int] = set()
+        for block in reversed(blocks):
+            if self._excess(zero, counts) >= -_CLOSE:
+                break
+            family = int(self.widths.family[self.group_of_channel[block[0]]])
+            if family in kept_back or not zero[block].all():
+                continue
+            trial = zero.copy()
+            trial[block] = False
+            if self._excess(trial, counts) > 0:
+                kept_back.add(family)  # blocks of a family come back in the order they went
+                continue
+            zero = trial
+        return zero
 
     def _excess(self, zero: Mask, counts: Costs) -> float:
         """Return by which share the limit that is furthest from being met is exceeded."""
