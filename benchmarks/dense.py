@@ -3,8 +3,7 @@
     python benchmarks/dense.py configs/cifar10/resnet20.yaml --lr 3e-3
 
 AdamW with cosine decay for the epochs, data, augmentation, mixing, batch size and precision of the
-config.
-Prints one JSON document; `-o FILE.safetensors` keeps the weights, for `--weights`. Pruned
+config. Prints one JSON document; `-o FILE.safetensors` keeps the weights, for `--weights`. Pruned
 baselines are in the package: `ramda prune --method`.
 """
 
@@ -14,17 +13,15 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
 from ramda_cli.config.loading import load_config
 from ramda_cli.config.schema import RunConfig
-from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
-from ramda_cli.models.heads import adapt_head
-from ramda_cli.models.loading import load_model
+from ramda_cli.export import write_tensors
 from ramda_cli.pipeline.devices import choose_device
+from ramda_cli.pipeline.loading import load_run
 from ramda_cli.training import accuracy
 from ramda_cli.training.batch_norm import recompute_batch_norm_
 from ramda_cli.training.mixing import Mixing
@@ -41,11 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     config = load_config(options.config, {}, options.sets)
     device = choose_device(config.training.device)
-    seed = config.training.seed
-    torch.manual_seed(seed)
-    loaded = load_model(config.model, image_size=config.data.image_size, seed=seed)
-    data = build_data(config.data, loaded.preprocessing, seed=seed)
-    loaded = adapt_head(loaded, len(data.class_names), seed=seed)
+    loaded, data, _ = load_run(config)
     model = loaded.module.to(device, memory_format=torch.channels_last)
 
     started = time.monotonic()
@@ -59,13 +52,12 @@ def main() -> None:
         "lr": options.lr,
         "weight_decay": options.weight_decay,
         "epochs": config.training.epochs,
-        "seed": seed,
+        "seed": config.training.seed,
         "accuracy": accuracy(model, data.val, device=device),
         "seconds": round(seconds, 1),
     }
     if options.output is not None:
-        weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-        save_file(weights, options.output)
+        write_tensors(model.state_dict(), options.output, metadata={"format": "pt"})
     print(json.dumps(result))
 
 

@@ -27,18 +27,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 from torch.utils.flop_counter import FlopCounterMode
 
 from ramda_cli.config.loading import dump_config, load_config
 from ramda_cli.config.schema import RunConfig
-from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
-from ramda_cli.models.heads import adapt_head
-from ramda_cli.models.loading import load_model
+from ramda_cli.export import write_tensors
 from ramda_cli.pipeline.devices import choose_device, device_name
+from ramda_cli.pipeline.loading import load_run
 from ramda_cli.structure import discover
 from ramda_cli.structure.cost import CostModel, Size
 from ramda_cli.training import accuracy
@@ -60,11 +58,8 @@ Result = dict[str, Any]
 def main() -> None:
     """Sparse learning, cut, fine-tuning; print what came out."""
     options, config = _options()
-    seed, device = config.training.seed, choose_device(config.training.device)
-    torch.manual_seed(seed)
-    loaded = load_model(config.model, image_size=config.data.image_size, seed=seed)
-    data = build_data(config.data, loaded.preprocessing, seed=seed)
-    loaded = adapt_head(loaded, len(data.class_names), seed=seed)
+    device = choose_device(config.training.device)
+    loaded, data, _ = load_run(config)
     model = loaded.module.to(device, memory_format=torch.channels_last)
     one: Inputs = tuple(images[:1].to(device) for images in loaded.example_inputs)
     training = _Training(model, data, config, options)
@@ -337,8 +332,7 @@ def _settings(options: argparse.Namespace, config: RunConfig) -> Result:
 
 
 def _write(directory: Path, model: nn.Module, config: RunConfig, result: Result) -> None:
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, directory / "weights.safetensors")
+    write_tensors(model.state_dict(), directory / "weights.safetensors", metadata={"format": "pt"})
     (directory / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     (directory / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

@@ -37,19 +37,14 @@ def carry_state_(smaller: ProximalOptimizer, dense: ProximalOptimizer, kept: Kep
     for name, parameter in _named(smaller).items():
         if name not in before:
             continue
-        old = before[name]
-        ranges = kept.get(name, {})
+        old, ranges = before[name], kept.get(name, {})
         sliced = _slice(old.detach(), ranges).to(parameter.device)
-        state = {}
-        for key, value in dense.state[old].items():
-            if key in OF_CHANNELS:
-                continue
-            part = _slice(value, ranges).to(parameter.device)
+        for key in dense.state[old].keys() - OF_CHANNELS:
+            part = _slice(dense.state[old][key], ranges).to(parameter.device)
             if key in _LIKE_WEIGHTS:
                 part = _rescaled(part, sliced, parameter)
-            state[key] = torch.empty_like(parameter, dtype=part.dtype).copy_(part)
-        if state:
-            smaller.state[parameter].update(state)
+            laid_out = torch.empty_like(parameter, dtype=part.dtype)
+            smaller.state[parameter][key] = laid_out.copy_(part)
 
 
 def _named(optimizer: ProximalOptimizer) -> dict[str, Tensor]:

@@ -217,7 +217,7 @@ class RAMDA(DualAveraging):
             active=active,
             scale=scale,
             growth=_ratio(scale, before),
-            rule=self._thresholds or FixedWeights(active.weights, active.gammas),
+            rule=self.thresholds or FixedWeights(active.weights, active.gammas),
             last=self._solutions(),
         )
         self._solutions().copy_(solved)

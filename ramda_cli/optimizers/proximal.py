@@ -67,7 +67,7 @@ class ProximalOptimizer(Optimizer, ABC):
         named = {name: parameter for name, parameter, _ in self._named()}
         self._layout = lay_out(penalties, named)
         self._penalized = [(part, named[part.name]) for part in self._layout.parameters]
-        self._thresholds = thresholds
+        self.thresholds = thresholds
         self._solver = solver_named(solver) if isinstance(solver, str) else solver
         self._active: tuple[frozenset[str], ActivePenalties] | None = None
         self.certificate: Float[Tensor, ""] = torch.zeros(())
@@ -156,15 +156,15 @@ class ProximalOptimizer(Optimizer, ABC):
     def state_dict(self) -> dict[str, Any]:
         """Return the state of all parameters, and that of a rule which has one."""
         state = super().state_dict()
-        if isinstance(self._thresholds, Stateful):
-            state["thresholds"] = self._thresholds.state_dict()
+        if isinstance(self.thresholds, Stateful):
+            state["thresholds"] = self.thresholds.state_dict()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore a state, bit by bit."""
         super().load_state_dict(state_dict)
-        if isinstance(self._thresholds, Stateful):
-            self._thresholds.load_state_dict(state_dict["thresholds"])
+        if isinstance(self.thresholds, Stateful):
+            self.thresholds.load_state_dict(state_dict["thresholds"])
         self._active = None
         saved = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         own = chain.from_iterable(group["params"] for group in self.param_groups)
@@ -233,7 +233,7 @@ class ProximalOptimizer(Optimizer, ABC):
                 d,
                 factors=[scales[0] / each for each in scales],
                 scale=scales[0],
-                rule=self._thresholds or FixedWeights(active.weights, active.gammas),
+                rule=self.thresholds or FixedWeights(active.weights, active.gammas),
                 solver=self._solver,
                 last=last,
                 gradients=[each.gradient for each in members],

@@ -17,6 +17,7 @@ from ramda_cli.export import save
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty
 from ramda_cli.pipeline.workspace import Workspace
+from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, identify
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.surgery import RemovalPlan
@@ -104,7 +105,7 @@ class Fit:
         Raises:
             TrainingError: as `prune`.
         """
-        self._observer.stage("train", f"the other {self.epochs_left} epochs, zeros held")
+        self._observer.stage("train", f"{counted(self.epochs_left, 'epoch')} more, zeros held")
         # The removal looked at it on the CPU.
         self._model.to(self._device).to(memory_format=torch.channels_last)
         with self._explaining():
@@ -116,7 +117,9 @@ class Fit:
         Raises:
             TrainingError: as `prune`.
         """
-        self._observer.stage("recover", f"{self.epochs_left} epochs of the smaller model")
+        self._observer.stage(
+            "recover", f"{counted(self.epochs_left, 'epoch')} of the smaller model"
+        )
         self._model, self._plan = smaller, plan
         smaller.to(self._device).to(memory_format=torch.channels_last)
         with self._explaining():
@@ -141,8 +144,7 @@ class Fit:
                 else f"the smaller model so far is in {path}; `ramda eval` measures it",
             ) from error
 
-    def _after_epoch(self, model: nn.Module, epoch: Epoch) -> None:
-        self._model = model
+    def _after_epoch(self, epoch: Epoch) -> None:
         self._save("last")
         self._workspace.append_line("metrics.jsonl", asdict(epoch))
         self._good_epoch = epoch.epoch

@@ -8,19 +8,17 @@ from torch import nn
 
 from ramda_cli.config.loading import dump_config
 from ramda_cli.config.schema import RunConfig
-from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import BenchError, ConfigError
 from ramda_cli.export import load
-from ramda_cli.models.heads import adapt_head
 from ramda_cli.models.loaded import LoadedModel
-from ramda_cli.models.loading import load_model
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, penalties
 from ramda_cli.pipeline.devices import choose_device, device_name
 from ramda_cli.pipeline.files import discarding_unproven, image_details, write_files
 from ramda_cli.pipeline.fitting import Fit
 from ramda_cli.pipeline.latency import measure_latency, plan_benchmark
+from ramda_cli.pipeline.loading import load_run
 from ramda_cli.pipeline.proving import Proven, proof_batches, prove, recovered
 from ramda_cli.pipeline.publishing import check_account, publish
 from ramda_cli.pipeline.summary import Outcome, reproducibility, summarize
@@ -64,7 +62,12 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
     device = choose_device(config.training.device)
 
     observer.stage("load", config.model.name)
-    loaded, data, new_head = _load(config)
+    loaded, data, new_head = load_run(config)
+    if new_head and config.training.distill > 0:
+        raise ConfigError(
+            "the head is new, so the dense model has nothing to teach",
+            hint="train it on this data first, or leave out --distill",
+        )
     notes = (*loaded.notes, *data.notes)
     for note in notes:
         observer.note(note)
@@ -94,9 +97,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         fit.prune()
         cut = _cut(loaded, structure, planned, data, observer)
         smaller, proven = cut.smaller, cut.proven
-        # A graph has no dropout; where there is none in training either, it trains as well.
-        trains = cut.plan.keeps_classes or not is_random(cut.model, loaded.example_inputs)
-        if fit.epochs_left and trains:
+        if fit.epochs_left and _trains(cut, loaded):
             smaller = copy.deepcopy(smaller)  # it shares tensors with the trained model
             fit.recover(smaller, cut.plan)
             proven = recovered(proven, _at_rest(smaller))
@@ -174,25 +175,14 @@ def _cut(
     return _Cut(model, smaller, plan, support, proven, held_for_widths(found, support, cost))
 
 
+def _trains(cut: _Cut, loaded: LoadedModel) -> bool:
+    """Tell whether the smaller model trains as the larger one does: a graph has no dropout."""
+    return cut.plan.keeps_classes or not is_random(cut.model, loaded.example_inputs)
+
+
 def _at_rest(model: nn.Module) -> nn.Module:
     """Return the model as it is proven and written: on the CPU, in evaluation mode."""
     return model.to("cpu").to(memory_format=torch.contiguous_format).eval()
-
-
-def _load(config: RunConfig) -> tuple[LoadedModel, DataBundle, bool]:
-    """Load model and data, fit the head to the classes, and return whether it is a new one."""
-    seed = config.training.seed
-    torch.manual_seed(seed)
-    loaded = load_model(config.model, image_size=config.data.image_size, seed=seed)
-    data = build_data(config.data, loaded.preprocessing, seed=seed)
-    fitted = adapt_head(loaded, len(data.class_names), seed=seed)
-    new_head = fitted is not loaded
-    if new_head and config.training.distill > 0:
-        raise ConfigError(
-            "the head is new, so the dense model has nothing to teach",
-            hint="train it on this data first, or leave out --distill",
-        )
-    return fitted, data, new_head
 
 
 def _device(device: torch.device) -> str:

@@ -96,7 +96,7 @@ class Workspace:
             file.write(json.dumps(values) + "\n")
 
     def checkpoint(self, name: str) -> Path:
-        """Return the path of a file under `checkpoints/`, which then exists."""
+        """Return the path of a file under `checkpoints/`, a directory that then exists."""
         path = self.directory / _CHECKPOINTS / f"{name}.safetensors"
         with self.writing(path):
             path.parent.mkdir(exist_ok=True)

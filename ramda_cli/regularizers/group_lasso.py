@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ramda_cli.regularizers.firm import check_weight, firm_threshold, row_weight
+
 
 @dataclass(frozen=True)
 class GroupLasso:
@@ -22,8 +24,7 @@ class GroupLasso:
     weight: float
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.weight < math.inf:
-            raise ValueError(f"weight must be finite and >= 0, got {self.weight}")
+        check_weight(self.weight)
 
     @property
     def gamma(self) -> float:
@@ -32,16 +33,10 @@ class GroupLasso:
 
     def value(self, x: Float[Tensor, "groups size"]) -> Float[Tensor, ""]:
         """Return ψ(x)."""
-        return self._row_weight(x) * torch.linalg.vector_norm(x, dim=1).sum()
+        return row_weight(self.weight, x) * torch.linalg.vector_norm(x, dim=1).sum()
 
     def prox(
         self, x: Float[Tensor, "groups size"], step: Float[Tensor, "groups 1"]
     ) -> Float[Tensor, "groups size"]:
         """Shrink each row's norm by `step`·λ√size, stopping at exactly zero."""
-        norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        shrunk = (norms - step * self._row_weight(x)).clamp_min(0.0)
-        # Only rows that are already zero meet the clamp: 0/tiny is 0, 0/0 would be NaN.
-        return x * (shrunk / norms.clamp_min(torch.finfo(x.dtype).tiny))
-
-    def _row_weight(self, x: Tensor) -> float:
-        return self.weight * math.sqrt(x.shape[1])
+        return firm_threshold(x, step * row_weight(self.weight, x), self.gamma)

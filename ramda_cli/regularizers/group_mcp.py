@@ -23,20 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-
-def firm_shrinkage(
-    size: Float[Tensor, "..."], threshold: Float[Tensor, "..."], gamma: Tensor | float
-) -> Float[Tensor, "..."]:
-    """Return by how much a size is shrunk: L - (size - L)/(γ - 1), within [0, L].
-
-    Args:
-        size: >= 0; may be infinite.
-        threshold: L >= 0.
-        gamma: > 1; the shrinkage is L where it is infinite.
-    """
-    # An infinite size over an infinite γ would be NaN.
-    excess = (size.clamp_max(torch.finfo(size.dtype).max) - threshold).clamp_min(0.0)
-    return (threshold - excess / (gamma - 1.0)).clamp_min(0.0)
+from ramda_cli.regularizers.firm import check_weight, firm_threshold, row_weight
 
 
 @dataclass(frozen=True)
@@ -69,8 +56,7 @@ class GroupMCP:
     gamma: float = 3.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.weight < math.inf:
-            raise ValueError(f"weight must be finite and >= 0, got {self.weight}")
+        check_weight(self.weight)
         # γ - 1 must survive the rounding of low precision.
         if not 1.01 <= self.gamma < math.inf:
             raise ValueError(f"gamma must be finite and >= 1.01, got {self.gamma}")
@@ -84,7 +70,7 @@ class GroupMCP:
             x: one group per row.
             step: > 0, the unit of γ.
         """
-        weight = self.weight * math.sqrt(x.shape[1])
+        weight = row_weight(self.weight, x)
         norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
         knee = self.gamma * step * weight
         # Beyond the knee the value is that at the knee.
@@ -95,8 +81,4 @@ class GroupMCP:
         self, x: Float[Tensor, "groups size"], step: Float[Tensor, "groups 1"]
     ) -> Float[Tensor, "groups size"]:
         """Shrink each row's norm by the firm threshold, which stops at exactly zero."""
-        norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        threshold = step * (self.weight * math.sqrt(x.shape[1]))
-        left = (norms - firm_shrinkage(norms, threshold, self.gamma)).clamp_min(0.0)
-        # Only rows that are already zero meet the clamp: 0/tiny is 0, 0/0 would be NaN.
-        return x * (left / norms.clamp_min(torch.finfo(x.dtype).tiny))
+        return firm_threshold(x, step * row_weight(self.weight, x), self.gamma)

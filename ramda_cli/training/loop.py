@@ -19,7 +19,7 @@ from ramda_cli.optimizers.carry import Kept
 from ramda_cli.training.batch_norm import recompute_batch_norm_
 from ramda_cli.training.budget import Budget, Mask
 from ramda_cli.training.evaluation import accuracy
-from ramda_cli.training.methods import Method, build_method
+from ramda_cli.training.methods import build_method
 from ramda_cli.training.objective import Objective
 from ramda_cli.training.passes import Passes
 from ramda_cli.training.records import Epoch, Trained
@@ -46,7 +46,7 @@ class Training:
         macs_share: measures the weights as they are, where no budget says it.
         device: where to train.
         observer: is told of every step.
-        after_epoch: called with the model after each validation, and once before training.
+        after_epoch: called after each validation, and once before training.
 
     Raises:
         ConfigError: weights are to be averaged after the removal, and nothing follows it.
@@ -64,7 +64,7 @@ class Training:
         macs_share: Callable[[], float],
         device: torch.device,
         observer: Observer,
-        after_epoch: Callable[[nn.Module, Epoch], None],
+        after_epoch: Callable[[Epoch], None],
     ) -> None:
         self._model = model
         self._data = data
@@ -93,11 +93,9 @@ class Training:
         self._history: list[Epoch] = []
         self._frozen_zero: Mask | None = None
         self._stage_step = 0
-        self._recovering = False
         self._removed = False
         self._seconds = 0.0
         self._average: ModelEmaV3 | None = None
-        self._averaged_steps = 0
 
     @property
     def epochs_left(self) -> int:
@@ -110,16 +108,14 @@ class Training:
         with self._training(self._removal_epoch):
             first = self._history[0]
             self._observer.validated(0, first.shown | {"macs_share": 1.0})
-            self._after_epoch(self._model, first)
+            self._after_epoch(first)
             self._run(self._removal_epoch)
 
     def go_on(self) -> None:
         """Train the same model to the end; what is zero stays so."""
-        method = self._method
-        if method.rule is None:
-            share = self._history[-1].macs_share
-            method = method.holding(self._model, self._zero(), macs_share=share)
-        self._recover(self._model, method, kept={})
+        if not self._has_budget:
+            self._method.hold(self._zero(), macs_share=self._history[-1].macs_share)
+        self._recover()
 
     def recover(self, smaller: nn.Module, kept: Kept) -> None:
         """Train the smaller model to the end; the optimizer's state is carried over to it.
@@ -128,8 +124,10 @@ class Training:
             smaller: on the device; trained in place.
             kept: of the removal plan.
         """
-        self._removed = True
-        self._recover(smaller, self._method.without_penalties(smaller), kept)
+        method = self._method.without_penalties(smaller)
+        carry_state_(method.optimizer, self._method.optimizer, kept)
+        self._model, self._method, self._removed = smaller, method, True
+        self._recover()
 
     def result(self) -> Trained:
         """Return what was measured."""
@@ -146,18 +144,18 @@ class Training:
     def _epoch(self) -> int:
         return self._history[-1].epoch if self._history else 0
 
-    def _recover(self, model: nn.Module, method: Method, kept: Kept) -> None:
+    @property
+    def _removal_step(self) -> int:
+        return self._removal_epoch * self._passes.per_epoch
+
+    def _recover(self) -> None:
         share = self._history[-1].macs_share
         self._measure = lambda: share
-        if method is not self._method:
-            carry_state_(method.optimizer, self._method.optimizer, kept)
         if not self._has_budget:
             # The sums hold the pull of a shrinkage that is over.
-            method.restart()
-        self._model, self._method, self._recovering = model, method, True
+            self._method.restart()
         if self._config.ema is not None:
-            self._average = ModelEmaV3(model, decay=self._config.ema, use_warmup=True)
-        self._averaged_steps = 0
+            self._average = ModelEmaV3(self._model, decay=self._config.ema, use_warmup=True)
         with self._training(self.epochs_left):
             self._run(self._config.epochs)
 
@@ -184,15 +182,15 @@ class Training:
             )
             if epoch == last:
                 self._finish()
-            measured = self._measured(epoch, loss, before)
-            before = self._zero()
+            zero = self._zero()
+            change = float((zero != before).mean()) if zero.size else 0.0
+            measured, before = self._measured(epoch, loss, change), zero
             self._history.append(measured)
             self._observer.validated(epoch, measured.shown)
-            self._after_epoch(self._model, measured)
+            self._after_epoch(measured)
 
-    def _measured(self, epoch: int, loss: float, before: Mask) -> Epoch:
-        optimizer, zero = self._method.optimizer, self._zero()
-        shown = self._shown()
+    def _measured(self, epoch: int, loss: float, zero_set_change: float) -> Epoch:
+        optimizer, shown = self._method.optimizer, self._shown()
         averaged = self._average.module if self._average is not None else self._model
         return Epoch(
             epoch,
@@ -202,7 +200,7 @@ class Training:
             shown["macs_share"],
             optimizer.param_groups[0]["lr"],
             float(optimizer.certificate) if self._method.penalties else None,
-            float((zero != before).mean()) if zero.size else 0.0,
+            zero_set_change,
         )
 
     def _schedule(self) -> None:
@@ -221,18 +219,17 @@ class Training:
         param_group["lr"] = rising * config.lr * 0.1**passed
         param_group["eps"] = config.eps * 0.1**passed
         self._stage_step += 1
-        if self._recovering:
+        if step >= self._removal_step:
             param_group["momentum"] = config.momentum
         elif passed == len(milestones):
             momentum = config.momentum * math.sqrt(self._stage_step)
             # The last iterate is a prox output even where the stage was too short to get there.
-            ends = step + 1 == self._removal_epoch * self._passes.per_epoch
+            ends = step + 1 == self._removal_step
             param_group["momentum"] = 1.0 if ends else min(1.0, momentum)
 
     def _follow(self) -> None:
         if self._average is not None:
-            self._averaged_steps += 1
-            self._average.update(self._model, step=self._averaged_steps)
+            self._average.update(self._model, step=self._passes.step - self._removal_step)
         rule, is_freeze = self._method.rule, self._passes.step == self._method.freeze_step
         if rule is None or not self._has_budget or not is_freeze:
             return

@@ -73,11 +73,9 @@ class Method:
         optimizer = _optimizer(model, (), self.config, None)
         return Method(self.config, (), optimizer, None, self.freeze_step)
 
-    def holding(self, model: nn.Module, zero: Mask, *, macs_share: float) -> "Method":
-        """Return what trains the same model with these channels at zero, and shrinks none."""
-        rule = ConstantRule(zero, macs_share=macs_share)
-        optimizer = _optimizer(model, self.penalties, self.config, rule)
-        return Method(self.config, self.penalties, optimizer, rule, self.freeze_step)
+    def hold(self, zero: Mask, *, macs_share: float) -> None:
+        """Keep these channels at zero from here on, and shrink none."""
+        self.optimizer.thresholds = ConstantRule(zero, macs_share=macs_share)
 
 
 def build_method(

@@ -111,6 +111,9 @@ def test_the_removal_is_marked_where_training_went_on():
 
     assert "taken out after epoch 2, at the dotted line" in " ".join(_Page(page(2)).text.split())
     assert "dotted line" not in page(None)
+    assert "the files against the smaller one after its further training" in page(2)
+    untrained = render_html(build_report(replace(TRAINED, training=None)))
+    assert "further training" not in page(None) + untrained
     # An epoch that never was is not drawn: it would stretch the axis.
     assert page(2).count("stroke-dasharray") == 5
     assert page(10**9).count("stroke-dasharray") == 0

@@ -93,7 +93,7 @@ def training_of(
         macs_share=macs_share,
         device=CPU,
         observer=observer or SilentObserver(),
-        after_epoch=lambda _, epoch: after_epoch(epoch),
+        after_epoch=after_epoch,
     )
     return training, structure, cost
 

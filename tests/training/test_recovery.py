@@ -108,6 +108,7 @@ def test_without_a_target_the_zeros_are_held_in_the_same_model() -> None:
     training.go_on()
     assert identify(model, structure).removable == before
     assert any(before.values())
+    assert [epoch.zero_set_change for epoch in training.result().history[3:]] == [0.0, 0.0]
 
 
 def test_averaged_weights_are_the_result() -> None:

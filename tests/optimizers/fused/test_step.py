@@ -37,6 +37,17 @@ def _assert_close(
         assert float((parameter - other[name]).detach().norm()) <= tolerance * size, name
 
 
+def _assert_same_steps(
+    fused: RAMDA, plain: RAMDA, one: Named, other: Named, *, steps: int, start: Named | None = None
+) -> None:
+    for step in range(steps):
+        _share_gradients(one, other, step)
+        fused.step()
+        plain.step()
+        assert torch.equal(fused.solution_zero, plain.solution_zero)
+        _assert_close(one, other, start=start)
+
+
 @pytest.mark.parametrize("weights", [(0.0, 0.0), (0.05, 0.02), (0.5, 0.4), (1e3, 0.3)])
 @pytest.mark.parametrize("momentum", [0.01, 0.7, 1.0])
 def test_200_steps_are_the_same(weights: tuple[float, float], momentum: float):
@@ -44,12 +55,7 @@ def test_200_steps_are_the_same(weights: tuple[float, float], momentum: float):
     settings = {"lr": 0.05, "momentum": momentum}
     fused = RAMDA(one.items(), penalized(*weights), fused=True, **settings)
     plain = RAMDA(other.items(), penalized(*weights), fused=False, **settings)
-    for step in range(200):
-        _share_gradients(one, other, step)
-        fused.step()
-        plain.step()
-        assert torch.equal(fused.solution_zero, plain.solution_zero)
-        _assert_close(one, other, start=start)
+    _assert_same_steps(fused, plain, one, other, steps=200, start=start)
     assert float(fused.certificate) <= 1e-5 * fused.param_groups[0]["step_size_sum"]
 
 
@@ -59,12 +65,7 @@ def test_200_steps_under_group_mcp_are_the_same(gamma: float):
     penalties = [Penalty(each, GroupMCP(0.2, gamma)) for each in groups()]
     fused = RAMDA(one.items(), penalties, lr=0.05, momentum=0.7, fused=True)
     plain = RAMDA(other.items(), penalties, lr=0.05, momentum=0.7, fused=False)
-    for step in range(200):
-        _share_gradients(one, other, step)
-        fused.step()
-        plain.step()
-        assert torch.equal(fused.solution_zero, plain.solution_zero)
-        _assert_close(one, other, start=start)
+    _assert_same_steps(fused, plain, one, other, steps=200, start=start)
     assert float(fused.certificate) <= 1e-5 * fused.param_groups[0]["step_size_sum"]
 
 
@@ -125,12 +126,7 @@ def test_long_rows_and_many_tiles():
     one, other = build(), build()
     fused = RAMDA(one.items(), penalties, lr=0.1, momentum=0.3, fused=True)
     plain = RAMDA(other.items(), penalties, lr=0.1, momentum=0.3, fused=False)
-    for step in range(8):
-        _share_gradients(one, other, step)
-        fused.step()
-        plain.step()
-        assert torch.equal(fused.solution_zero, plain.solution_zero)
-        _assert_close(one, other)
+    _assert_same_steps(fused, plain, one, other, steps=8)
     assert 0 < int(fused.solution_zero.sum()) < fused.solution_zero.numel()
 
 
