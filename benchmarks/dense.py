@@ -22,7 +22,7 @@ from ramda_cli.data.bundle import DataBundle
 from ramda_cli.export import write_tensors
 from ramda_cli.pipeline.devices import choose_device
 from ramda_cli.pipeline.loading import load_run
-from ramda_cli.training import accuracy
+from ramda_cli.training import evaluate
 from ramda_cli.training.batch_norm import recompute_batch_norm_
 from ramda_cli.training.mixing import Mixing
 
@@ -53,7 +53,7 @@ def main() -> None:
         "weight_decay": options.weight_decay,
         "epochs": config.training.epochs,
         "seed": config.training.seed,
-        "accuracy": accuracy(model, data.val, device=device),
+        "accuracy": evaluate(model, data.task, data.val, device=device),
         "seconds": round(seconds, 1),
     }
     if options.output is not None:

@@ -39,7 +39,7 @@ from ramda_cli.pipeline.devices import choose_device, device_name
 from ramda_cli.pipeline.loading import load_run
 from ramda_cli.structure import discover
 from ramda_cli.structure.cost import CostModel, Size
-from ramda_cli.training import accuracy
+from ramda_cli.training import evaluate
 from ramda_cli.training.batch_norm import recompute_batch_norm_
 from ramda_cli.training.objective import Objective
 
@@ -147,7 +147,7 @@ class _Training:
         self._epoch = 0
 
     def validate(self) -> float:
-        return accuracy(self._model, self._data.val, device=self._device)
+        return evaluate(self._model, self._data.task, self._data.val, device=self._device)
 
     def run(
         self, phase: str, epochs: int, lr: float, *, weight_decay: float = 0.0, pruner: Any = None

@@ -1,11 +1,11 @@
 """Batches of any size from a few example inputs."""
 
-import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ramda_cli.errors import BenchError
-from ramda_cli.structure.export import ExampleInputs, with_batch
+from ramda_cli.structure.export import with_batch
+from ramda_cli.tasks.inputs import ExampleInputs
 
 _MOST_BYTES = 2**31
 """Inputs are described by an untrusted file."""
@@ -24,8 +24,3 @@ def batch_of(example_inputs: ExampleInputs, size: int) -> ExampleInputs:
             f"{size} inputs take {needed / 2**30:.1f} GiB", hint="give a smaller --batch-size"
         )
     return with_batch(example_inputs, size)
-
-
-def moved(inputs: ExampleInputs, device: torch.device) -> ExampleInputs:
-    """Return the inputs on a device."""
-    return pytree.tree_map(lambda t: t.to(device) if isinstance(t, Tensor) else t, inputs)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ramda_cli.benchmark.inputs import batch_of, moved
+from ramda_cli.benchmark.inputs import batch_of
 from ramda_cli.benchmark.runtimes import (
     Runner,
     Runtime,
@@ -23,7 +23,7 @@ from ramda_cli.benchmark.statistics import Ratio, Timing, paired_ratio, timing
 from ramda_cli.benchmark.turns import take_turns
 from ramda_cli.errors import BenchError, OutputError, StructureError, first_line
 from ramda_cli.observer import Observer
-from ramda_cli.structure.export import ExampleInputs, split_inputs
+from ramda_cli.tasks.inputs import ExampleInputs, moved, split_inputs
 
 # What a model's own code raises for inputs that it does not take.
 _FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ramda_cli.export import OnnxModel, export_onnx
-from ramda_cli.structure.export import ExampleInputs, split_inputs
+from ramda_cli.tasks.inputs import ExampleInputs, split_inputs
 
 Runtime = Literal["eager", "compile", "onnx"]
 Runner = Callable[[ExampleInputs], object]

@@ -1,4 +1,4 @@
-"""`ramda eval`: the accuracy of a pruned model on data."""
+"""`ramda eval`: the metric of a pruned model on data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ def evaluate(
     device: options.Device = None,
     json: options.Json = False,
 ) -> None:
-    """Measure the accuracy of a pruned model on the validation part of DATA.
+    """Measure the metric of a pruned model on the validation part of DATA.
 
     The file is enough: no base weights and no model code.
 
@@ -56,8 +56,9 @@ def evaluate(
 
 
 def _render(result: Mapping[str, Any]) -> None:
-    from ramda_cli.report.formatting import count, duration, percent, text_of
+    from ramda_cli.report.formatting import count, duration, measured, text_of
 
-    line = text_of(f"{result['metric']} {percent(result['value'], 2)}", style="bold")
-    measured = f" on {count(result['images'])} images in {duration(result['seconds'])}"
-    stdout_console().print(line + text_of(f"{measured}: {result['data']}", style="not bold"))
+    value = measured(result["value"], is_share=result["is_share"])
+    line = text_of(f"{result['metric']} {value}", style="bold")
+    rest = f" on {count(result['examples'])} {result['unit']} in {duration(result['seconds'])}"
+    stdout_console().print(line + text_of(f"{rest}: {result['data']}", style="not bold"))

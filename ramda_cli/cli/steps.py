@@ -9,6 +9,7 @@ from ramda_cli.report.formatting import percent
 _SHOWN: Final = (
     ("loss", "loss", False),
     ("metric", "val", True),
+    ("plain_metric", "val", False),
     ("group_sparsity", "group sparsity", True),
     ("macs_share", "MACs left", True),
 )

@@ -6,14 +6,17 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ramda_cli.tasks import IMAGE_CLASSIFICATION, Task
+from ramda_cli.tasks.inputs import ExampleInputs
+
 
 class Batches(Protocol):
-    """A loader: sized, and iterable again and again over (images, labels)."""
+    """A loader: sized, and iterable again and again over (inputs, targets)."""
 
     def __len__(self) -> int:
         """Count the batches of a pass."""
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[ExampleInputs, Tensor]]:
         """Start a pass."""
 
 
@@ -26,18 +29,21 @@ class ShuffledBatches(Batches, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DataBundle:
-    """Training and validation data for image classification.
+    """Training and validation data for a task.
 
     Attributes:
-        train: loader of (float32 images N x C x H x W, int64 labels N); a new order and
+        train: loader of inputs and targets: float32 images N x C x H x W with int64 labels N, or
+            the keyword inputs of a text model with what its task aims at; a new order and
             augmentation in each pass, without an incomplete last batch.
-        val: loader of the same over all validation images, in a fixed order.
-        class_names: in label order.
-        train_size, val_size: images.
+        val: loader of the same over all validation examples, in a fixed order.
+        class_names: in label order; none where there are no classes to tell apart.
+        train_size, val_size: examples.
         description: one line for the report: name, splits, sizes.
         fingerprint: hexadecimal digest that changes when the data does.
         notes: what building found worth telling, in sentences for the user.
         hub_id: of a data set from the Hugging Face hub.
+        task: what is learned.
+        unit: what an example is, in the plural.
     """
 
     train: ShuffledBatches
@@ -49,3 +55,5 @@ class DataBundle:
     fingerprint: str
     notes: tuple[str, ...] = ()
     hub_id: str | None = None
+    task: Task = IMAGE_CLASSIFICATION
+    unit: str = "images"

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ramda_cli.structure.export import ExampleInputs
 from ramda_cli.surgery import GraphModel
+from ramda_cli.tasks.inputs import ExampleInputs
 
 
 def in_order(model: nn.Module, inputs: ExampleInputs) -> ExampleInputs:

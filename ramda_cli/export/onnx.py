@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ramda_cli.errors import OutputError, first_line
 from ramda_cli.export.calling import in_float32, in_order
 from ramda_cli.export.silence import quiet
-from ramda_cli.structure.export import ExampleInputs, export_graph
+from ramda_cli.structure.export import export_graph
+from ramda_cli.tasks.inputs import ExampleInputs
 
 _MAX_EMBEDDED_BYTES = 1_900_000_000  # a protobuf file ends at 2 GiB
 

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from ramda_cli.errors import OutputError, first_line
 from ramda_cli.export.calling import in_float32
-from ramda_cli.structure.export import ExampleInputs
+from ramda_cli.tasks.inputs import ExampleInputs
 
 _RUNTIME_ERRORS = (
     runtime_errors.Fail,

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ramda_cli.structure.export import ExampleInputs
 from ramda_cli.structure.running import runner
+from ramda_cli.tasks.inputs import ExampleInputs
 
 MOST_VALUES: Final = 4096
 """Of one output."""

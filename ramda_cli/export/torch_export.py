@@ -13,14 +13,8 @@ from torch.utils import _pytree as pytree
 from ramda_cli.errors import OutputError, first_line
 from ramda_cli.export.calling import in_float32, in_order
 from ramda_cli.export.silence import quiet
-from ramda_cli.structure.export import (
-    ExampleInputs,
-    export_graph,
-    has_free_batch,
-    smallest_example,
-    split_inputs,
-)
-from ramda_cli.structure.running import batch_size
+from ramda_cli.structure.export import export_graph, has_free_batch, smallest_example
+from ramda_cli.tasks.inputs import ExampleInputs, batch_size, split_inputs
 
 
 def export_torch(

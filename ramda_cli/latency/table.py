@@ -24,12 +24,12 @@ from ramda_cli.latency.timing import Timed, time_models
 from ramda_cli.observer import Observer
 from ramda_cli.structure import Structure
 from ramda_cli.structure.discover import ChannelGraph
-from ramda_cli.structure.export import ExampleInputs, split_inputs
 from ramda_cli.structure.labels import Value
 from ramda_cli.structure.size_terms import Counts, Products, SizeTerms, Term, pack
 from ramda_cli.surgery.kept import KeptPositions
 from ramda_cli.surgery.program import GraphModel
 from ramda_cli.surgery.rewrite import rewrite_program
+from ramda_cli.tasks.inputs import ExampleInputs, split_inputs
 
 _FITTED = 12
 """Models that are fitted; with four unknowns an operator has three times as many equations."""

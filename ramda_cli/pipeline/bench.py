@@ -23,8 +23,8 @@ from ramda_cli.pipeline.evaluate import read_details
 from ramda_cli.pipeline.latency import measure_latency, plan_benchmark
 from ramda_cli.report.benchmark import Benchmark
 from ramda_cli.report.plain import build_benchmark
-from ramda_cli.structure.export import ExampleInputs
 from ramda_cli.structure.running import outputs_of
+from ramda_cli.tasks.inputs import ExampleInputs
 
 _ALONE = (
     "the file does not say how its dense model is built, so the pruned model is measured alone;"

@@ -12,7 +12,7 @@ from ramda_cli.export import load
 from ramda_cli.file_header import read_header
 from ramda_cli.models.loaded import Preprocessing
 from ramda_cli.pipeline.devices import choose_device
-from ramda_cli.training import accuracy
+from ramda_cli.training import evaluate as measure
 
 _LARGEST_SIDE = 4096
 
@@ -35,13 +35,15 @@ def evaluate(path: Path, data: DataConfig, *, device: str = "auto") -> dict[str,
     where = choose_device(device)
     model = load(path).to(where)
     started = time.monotonic()
-    value = accuracy(model, bundle.val, device=where)
+    value = measure(model, bundle.task, bundle.val, device=where)
     return {
         "file": str(path),
         "data": bundle.description,
-        "metric": "top-1 accuracy",
+        "metric": bundle.task.metric.name,
         "value": value,
-        "images": bundle.val_size,
+        "is_share": bundle.task.metric.is_share,
+        "unit": bundle.unit,
+        "examples": bundle.val_size,
         "seconds": time.monotonic() - started,
     }
 

@@ -19,10 +19,10 @@ from ramda_cli.report.document import FileEntry, Report
 from ramda_cli.report.html import render_html
 from ramda_cli.report.model_card import render_card
 from ramda_cli.report.plain import build_report
-from ramda_cli.structure.export import ExampleInputs, split_inputs
 from ramda_cli.structure.running import outputs_of, runner
 from ramda_cli.surgery import RemovalPlan
-from ramda_cli.training import accuracy, accuracy_of
+from ramda_cli.tasks.inputs import ExampleInputs, tensors_of
+from ramda_cli.training import evaluate, evaluate_outputs
 from ramda_cli.verification import Check, Proof, compare
 from ramda_cli.verification.proof import FLOAT64_TOLERANCE, WORKING_TOLERANCE
 
@@ -41,7 +41,7 @@ class WrittenFiles:
         details: facts in the header.
         layout: `native` or `graph`.
         proven: with the checks of the files added to the proof.
-        reloaded, onnx: top-1 accuracy of what was read back.
+        reloaded, onnx: the metric of what was read back.
     """
 
     workspace: Workspace
@@ -99,24 +99,24 @@ def write_files(
         OutputError: a file cannot be written.
     """
     layout = save(smaller, plan, workspace.path(_MODEL), details=details)
-    batches, val = proven.batches, proven.val
+    batches, data = proven.batches, proven.data
     reloaded = load(workspace.path(_MODEL))
     checks = [_check_reloaded(proven.model, reloaded, batches)]
-    reloaded_accuracy = onnx_accuracy = None
-    if val is not None:
-        reloaded_accuracy = accuracy(reloaded, val, device=torch.device("cpu"))
+    reloaded_metric = onnx_metric = None
+    if data is not None:
+        reloaded_metric = evaluate(reloaded, data.task, data.val, device=torch.device("cpu"))
     if onnx:
         observer.stage("export", _ONNX)
         export_onnx(smaller, workspace.path(_ONNX), batches[0])
         run = OnnxModel(workspace.path(_ONNX))
         checks.append(_check_onnx(proven.model, run, batches))
-        if val is not None:
-            onnx_accuracy = accuracy_of(lambda images: run([images])[0], val)
+        if data is not None:
+            onnx_metric = evaluate_outputs(lambda x: run(tensors_of(x)), data.task, data.val)
     observer.stage("export", "written, read back and compared")
     proof = Proof((*proven.proof.checks, *checks))
     return WrittenFiles(
         workspace, smaller, plan, dict(details), layout, replace(proven, proof=proof),
-        reloaded_accuracy, onnx_accuracy,
+        reloaded_metric, onnx_metric,
     )  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def _check_onnx(
     check = compare(
         "model.onnx in ONNX Runtime",
         lambda batch: outputs_of(model, batch),
-        lambda batch: run(list(split_inputs(batch)[0])),
+        lambda batch: run(tensors_of(batch)),
         batches,
         dtype="float32",
         relative_tolerance=WORKING_TOLERANCE,

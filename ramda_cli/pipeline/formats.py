@@ -21,8 +21,8 @@ from ramda_cli.pipeline.probing import (
     inputs_of_batch,
     running,
 )
-from ramda_cli.structure.export import ExampleInputs
 from ramda_cli.structure.running import runner
+from ramda_cli.tasks.inputs import ExampleInputs
 from ramda_cli.verification import Check, check_probe
 from ramda_cli.verification.proof import FLOAT64_TOLERANCE
 

@@ -10,7 +10,7 @@ from ramda_cli.errors import ConfigError
 from ramda_cli.observer import Observer
 from ramda_cli.pipeline.devices import device_name
 from ramda_cli.report.document import Latency, LatencyEntry, RatioEntry, TimingEntry
-from ramda_cli.structure.export import ExampleInputs
+from ramda_cli.tasks.inputs import ExampleInputs
 
 
 def plan_benchmark(

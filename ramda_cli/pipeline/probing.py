@@ -13,8 +13,9 @@ from ramda_cli.errors import MODEL_FAILURES, FileFormatError, first_line
 from ramda_cli.export import OnnxModel, Probe, TorchExported, in_order, load, make_probe, read_probe
 from ramda_cli.export.probe import MOST_DRAWN
 from ramda_cli.file_header import read_header
-from ramda_cli.structure.export import ExampleInputs, with_batch
-from ramda_cli.structure.running import batch_size, runner
+from ramda_cli.structure.export import with_batch
+from ramda_cli.structure.running import runner
+from ramda_cli.tasks.inputs import ExampleInputs, batch_size
 from ramda_cli.verification import Check, check_probe
 from ramda_cli.verification.proof import FLOAT64_TOLERANCE, WORKING_TOLERANCE
 

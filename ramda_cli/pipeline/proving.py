@@ -4,16 +4,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ramda_cli.data.bundle import Batches
+from ramda_cli.data.bundle import Batches, DataBundle
 from ramda_cli.errors import EquivalenceError
-from ramda_cli.structure.export import ExampleInputs
-from ramda_cli.training import accuracy
+from ramda_cli.tasks.inputs import ExampleInputs, batch_size, in_parts
+from ramda_cli.training import evaluate
 from ramda_cli.verification import Check, Proof, verify
 
-_IMAGES = 64
-_IMAGES_AT_ONCE = 16
+_INPUTS = 64
+_INPUTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,15 +25,15 @@ class Proven:
             further.
         proof: the comparison.
         batches: of inputs, on which outputs are compared.
-        val: labelled images, on which accuracy is; None when there are none.
-        before, after: top-1 accuracy of the trained and of the smaller model.
+        data: on whose validation part the metric is measured; None when there is none.
+        before, after: the metric of the trained and of the smaller model.
         recovered: of the smaller model after it was trained further; None where it was not.
     """
 
     model: nn.Module
     proof: Proof
     batches: list[ExampleInputs]
-    val: Batches | None = None
+    data: DataBundle | None = None
     before: float | None = None
     after: float | None = None
     recovered: float | None = None
@@ -43,9 +43,9 @@ def prove(
     model: nn.Module,
     smaller: nn.Module,
     batches: Iterable[ExampleInputs],
-    val: Batches | None = None,
+    data: DataBundle | None = None,
 ) -> Proven:
-    """Compare outputs on these batches and random probes, and accuracy on all labelled images.
+    """Compare outputs on these batches and random probes, and the metric on all validation data.
 
     Raises:
         EquivalenceError: they differ by more than the tolerance.
@@ -53,29 +53,30 @@ def prove(
     compared = list(batches)
     proof = verify(model, smaller, compared)
     require(proof.checks)
-    if val is None:
+    if data is None:
         return Proven(model, proof, compared)
-    cpu = torch.device("cpu")
-    before = accuracy(model, val, device=cpu)
-    return Proven(model, proof, compared, val, before, accuracy(smaller, val, device=cpu))
+    return Proven(model, proof, compared, data, _metric(model, data), _metric(smaller, data))
 
 
 def recovered(proven: Proven, smaller: nn.Module) -> Proven:
     """Return the same proof for a smaller model that has been trained since."""
-    if proven.val is None:
-        return replace(proven, model=smaller)
-    measured = accuracy(smaller, proven.val, device=torch.device("cpu"))
+    measured = None if proven.data is None else _metric(smaller, proven.data)
     return replace(proven, model=smaller, recovered=measured)
 
 
-def proof_batches(val: Batches) -> Iterator[Tensor]:
-    """Yield the first validation images, a few at a time."""
-    left = _IMAGES
-    for images, _ in val:
-        yield from images[:left].split(_IMAGES_AT_ONCE)
-        left -= len(images)
+def proof_batches(val: Batches) -> Iterator[ExampleInputs]:
+    """Yield the first validation inputs, a few at a time."""
+    left = _INPUTS
+    for inputs, _ in val:
+        first = in_parts(inputs, left)[0]
+        yield from in_parts(first, _INPUTS_AT_ONCE)
+        left -= batch_size(first)
         if left <= 0:
             return
+
+
+def _metric(model: nn.Module, data: DataBundle) -> float:
+    return evaluate(model, data.task, data.val, device=torch.device("cpu"))
 
 
 def require(checks: tuple[Check, ...]) -> None:

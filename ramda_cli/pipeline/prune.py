@@ -170,7 +170,7 @@ def _cut(
     observer.stage("remove", counted(cost.size().channels - size.channels, "channel"))
 
     observer.stage("verify", "float64 and float32")
-    proven = prove(model, smaller, proof_batches(data.val), data.val)
+    proven = prove(model, smaller, proof_batches(data.val), data)
     observer.stage("verify", f"difference {proven.proof.max_abs_difference:.1e} in float64")
     return _Cut(model, smaller, plan, support, proven, held_for_widths(found, support, cost))
 

@@ -67,7 +67,7 @@ def remove(config: RemoveConfig, observer: Observer) -> dict[str, object]:
 
     observer.stage("verify", "float64 and float32")
     batches = checkpoint.probes if data is None else proof_batches(data.val)
-    proven = prove(checkpoint.module, smaller, batches, None if data is None else data.val)
+    proven = prove(checkpoint.module, smaller, batches, data)
     observer.stage("verify", f"difference {proven.proof.max_abs_difference:.1e} in float64")
 
     observer.stage("export", "model.safetensors")

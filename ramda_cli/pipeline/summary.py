@@ -187,11 +187,15 @@ def _sizes(outcome: Outcome) -> Sizes:
 
 def _accuracy(outcome: Outcome) -> Accuracy | None:
     proven, trained = outcome.files.proven, outcome.trained
-    if proven.before is None or proven.after is None:
+    if proven.data is None or proven.before is None or proven.after is None:
         return None
+    metric = proven.data.task.metric
     dense = None if trained is None or outcome.new_head else trained.history[0].metric
     return Accuracy(
-        metric="top-1 accuracy",
+        metric=metric.name,
+        is_share=metric.is_share,
+        higher_is_better=metric.higher_is_better,
+        hub_id=metric.hub_id,
         dense=dense,
         before_removal=proven.before,
         after_removal=proven.after,

@@ -106,6 +106,8 @@ def _point(run: RunConfig) -> Point:
         macs_share=size.pruned.macs / max(1, size.dense.macs),
         params_share=size.pruned.params / max(1, size.dense.params),
         metric=accuracy.metric,
+        is_share=accuracy.is_share,
+        higher_is_better=accuracy.higher_is_better,
         dense=accuracy.dense,
         pruned=accuracy.final,
         unchanged=accuracy.before_removal == accuracy.after_removal,

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ramda_cli.report.document import Accuracy, GroupEntry, Report
-from ramda_cli.report.formatting import count, counted, percent, share_of, text_of
+from ramda_cli.report.formatting import count, counted, measured, percent, share_of, text_of
 from ramda_cli.report.markdown import escaped, table
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.rows import paired_sizes
@@ -107,14 +107,17 @@ def _training(report: Report) -> str:
 
 
 def _accuracy(one: Accuracy | None, other: Accuracy | None) -> Iterator[Line]:
-    measured = [accuracy for accuracy in (one, other) if accuracy is not None]
-    if not measured:
+    present = [accuracy for accuracy in (one, other) if accuracy is not None]
+    if not present:
         return
-    metrics = dict.fromkeys(accuracy.metric for accuracy in measured)
-    first, second = ("-" if a is None else percent(a.final, 2) for a in (one, other))
+    metrics = dict.fromkeys(accuracy.metric for accuracy in present)
+    first, second = (
+        "-" if a is None else measured(a.final, is_share=a.is_share) for a in (one, other)
+    )
     change = ""
     if one is not None and other is not None and len(metrics) == 1:
-        change = f"{100 * (other.final - one.final):+.2f} points"
+        gained = other.final - one.final
+        change = f"{100 * gained:+.2f} points" if one.is_share else f"{gained:+.4g}"
     yield Line(" / ".join(metrics), first, second, change)
 
 

@@ -67,9 +67,22 @@ class Series:
 
 
 def draw_scatter(
-    series: Sequence[Series], line: Sequence[tuple[float, float]], *, x: str, y: str
+    series: Sequence[Series],
+    line: Sequence[tuple[float, float]],
+    *,
+    x: str,
+    y: str,
+    in_percent: bool = True,
 ) -> str:
-    """Return an SVG element with points of up to three kinds and a line through some of them."""
+    """Return an SVG element with points of up to three kinds and a line through some of them.
+
+    Args:
+        series: the points; their first coordinate is a share.
+        line: through some of them.
+        x: name of the first axis.
+        y: of the second.
+        in_percent: whether y is a share too.
+    """
     from matplotlib.ticker import PercentFormatter
 
     with _figure(y, (6.4, 3.6)) as (figure, axes):
@@ -80,7 +93,8 @@ def draw_scatter(
         _style(axes, y)
         axes.set_xlabel(x, color=_QUIET)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        if in_percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.legend(frameon=False, labelcolor=_INK)
         return _written(figure)
 

@@ -114,6 +114,9 @@ class Accuracy:
 
     Attributes:
         metric: its name, for example `top-1 accuracy`.
+        is_share: whether it is in [0, 1]; perplexity, for one, is not.
+        higher_is_better: whether more of it is.
+        hub_id: as the Hugging Face hub calls it.
         dense: the pretrained model before training; null when its head was replaced.
         before_removal: the trained model.
         after_removal: the smaller model.
@@ -129,6 +132,9 @@ class Accuracy:
     recovered: float | None = None
     reloaded: float | None = None
     onnx: float | None = None
+    is_share: bool = True
+    higher_is_better: bool = True
+    hub_id: str = "accuracy"
 
     @property
     def final(self) -> float:

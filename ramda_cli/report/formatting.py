@@ -19,6 +19,13 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "-" if share is None else f"{100 * share:.{digits}f} %"
 
 
+def measured(value: float | None, *, is_share: bool) -> str:
+    """Return a metric: a share as a percentage, anything else to four digits."""
+    if is_share or value is None:
+        return percent(value, 2)
+    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.3e}"
+
+
 def count(value: float) -> str:
     """Return a count: exact up to 9,999, then three digits and k, M, G or T."""
     return f"{value:,.0f}" if abs(value) < 10_000 else _scaled(value, _COUNT_UNITS)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from ramda_cli.errors import ConfigError
-from ramda_cli.report.document import Latency, LatencyEntry, Report
-from ramda_cli.report.formatting import count, percent
+from ramda_cli.report.document import Accuracy, Latency, LatencyEntry, Report
+from ramda_cli.report.formatting import count, measured
 from ramda_cli.report.speed import milliseconds, ratio
 
 
@@ -78,23 +78,9 @@ def judge(report: Report, limits: Limits) -> tuple[Verdict, ...]:
             hint="give data when you make the file: `ramda remove ... --data DATA`",
         )
     if accuracy is not None and limits.drop is not None:
-        if accuracy.dense is None:
-            raise ConfigError(
-                "the report has no accuracy before training, so no drop",
-                hint="the head was replaced; demand an accuracy with --min-metric",
-            )
-        # To a thousandth of a point: shares are sums of floats.
-        drop = round(100 * (accuracy.dense - accuracy.final), 3)
-        text = (
-            f"{accuracy.metric} {percent(accuracy.final, 2)},"
-            f" {drop:.2f} points below {percent(accuracy.dense, 2)}; at most {limits.drop:g}"
-        )
-        verdicts.append(Verdict("max-drop", text, drop <= limits.drop))
+        verdicts.append(_drop(accuracy, limits.drop))
     if accuracy is not None and limits.metric is not None:
-        text = (
-            f"{accuracy.metric} {percent(accuracy.final, 2)}; at least {percent(limits.metric, 2)}"
-        )
-        verdicts.append(Verdict("min-metric", text, accuracy.final >= limits.metric))
+        verdicts.append(_metric(accuracy, limits.metric))
     if limits.speedup is not None:
         verdicts.append(_speedup(report.latency, limits.speedup, limits.batch_size))
     if limits.latency_ms is not None:
@@ -139,6 +125,42 @@ def _measured(latency: Latency | None, batch_size: int | None, *, largest: bool)
             hint="give one of these, or measure it with --measure",
         )
     return by_batch[wanted]
+
+
+def _drop(accuracy: Accuracy, most: float) -> Verdict:
+    """Judge how much worse than the pretrained model it is: points of a share, else per cent."""
+    if accuracy.dense is None:
+        raise ConfigError(
+            "the report has no accuracy before training, so no drop",
+            hint="the head was replaced; demand an accuracy with --min-metric",
+        )
+    worse = accuracy.dense - accuracy.final
+    if not accuracy.higher_is_better:
+        worse = -worse
+    scale = 1.0 if accuracy.is_share else max(abs(accuracy.dense), 1e-300)
+    # To a thousandth of a point: shares are sums of floats.
+    drop = round(100 * worse / scale, 3)
+    side = "below" if accuracy.higher_is_better else "above"
+    unit = "points" if accuracy.is_share else "%"
+    text = (
+        f"{accuracy.metric} {_shown(accuracy, accuracy.final)},"
+        f" {drop:.2f} {unit} {side} {_shown(accuracy, accuracy.dense)}; at most {most:g}"
+    )
+    return Verdict("max-drop", text, drop <= most)
+
+
+def _metric(accuracy: Accuracy, limit: float) -> Verdict:
+    """Judge the metric itself; of one that is better when lower, the limit is the most."""
+    better, bound = accuracy.higher_is_better, _shown(accuracy, limit)
+    text = f"{accuracy.metric} {_shown(accuracy, accuracy.final)}"
+    text += f"; at {'least' if better else 'most'} {bound}"
+    return Verdict(
+        "min-metric", text, accuracy.final >= limit if better else accuracy.final <= limit
+    )
+
+
+def _shown(accuracy: Accuracy, value: float) -> str:
+    return measured(value, is_share=accuracy.is_share)
 
 
 def junit(verdicts: Sequence[Verdict], *, suite: str, command: str = "check") -> str:

@@ -76,7 +76,7 @@ def _metadata(report: Report, task: str | None) -> ModelCardData:
                 task_type=str(task),
                 dataset_type=dataset or re.sub(r"[^\w.]+", "-", name).strip("-"),
                 dataset_name=name,
-                metric_type="accuracy",
+                metric_type=report.accuracy.hub_id,
                 metric_name=text_of(report.accuracy.metric).plain,
                 metric_value=report.accuracy.final,
             )
@@ -87,7 +87,7 @@ def _metadata(report: Report, task: str | None) -> ModelCardData:
         license=report.model.license if report.model.license in _LICENSES else None,
         base_model=_base_model(report),
         datasets=None if dataset is None else [dataset],
-        metrics=["accuracy"] if results else None,
+        metrics=[report.accuracy.hub_id] if results and report.accuracy else None,
         tags=["pruning", "structured-pruning", "ramda"],
         model_name=_title(report),
         eval_results=results,

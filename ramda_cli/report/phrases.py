@@ -3,7 +3,15 @@
 from rich.text import Text
 
 from ramda_cli.report.document import Accuracy, Asked, ModelEntry, Reached, Report
-from ramda_cli.report.formatting import count, counted, duration, percent, size_bytes, text_of
+from ramda_cli.report.formatting import (
+    count,
+    counted,
+    duration,
+    measured,
+    percent,
+    size_bytes,
+    text_of,
+)
 
 _UNITS = {
     "macs": "MACs",
@@ -87,7 +95,10 @@ def training_text(report: Report) -> str:
 
 def accuracy_text(accuracy: Accuracy) -> str:
     """Return the metric of the result, and that nothing changed at the removal."""
-    before, after = percent(accuracy.before_removal, 2), percent(accuracy.after_removal, 2)
+    before, after, final = (
+        measured(value, is_share=accuracy.is_share)
+        for value in (accuracy.before_removal, accuracy.after_removal, accuracy.final)
+    )
     same = accuracy.before_removal == accuracy.after_removal
     removal = (
         f"{before} before and after the removal"
@@ -96,7 +107,7 @@ def accuracy_text(accuracy: Accuracy) -> str:
     )
     if accuracy.recovered is None:
         return f"{accuracy.metric} {removal}"
-    return f"{accuracy.metric} {percent(accuracy.recovered, 2)}, trained further from {removal}"
+    return f"{accuracy.metric} {final}, trained further from {removal}"
 
 
 def model_text(model: ModelEntry) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ramda_cli.report.document import Accuracy, Size, Sizes
-from ramda_cli.report.formatting import count, percent, share_of, size_bytes
+from ramda_cli.report.formatting import count, measured, percent, share_of, size_bytes
 
 _SIZES: Final[tuple[tuple[str, str, Callable[[float], str]], ...]] = (
     ("MACs", "macs", count),
@@ -56,4 +56,5 @@ def accuracy_rows(accuracy: Accuracy | None) -> list[tuple[str, str]]:
         ("reloaded from the file", accuracy.reloaded),
         ("ONNX Runtime", accuracy.onnx),
     )
-    return [(label, percent(value, 2)) for label, value in values if value is not None]
+    share = accuracy.is_share
+    return [(label, measured(v, is_share=share)) for label, v in values if v is not None]

@@ -21,6 +21,8 @@ class Point:
         pruned: after the removal.
         unchanged: whether it is that before the removal, to the last digit.
         met: whether the target was.
+        is_share: whether the metric is in [0, 1].
+        higher_is_better: whether more of it is.
     """
 
     directory: str
@@ -34,6 +36,13 @@ class Point:
     pruned: float
     unchanged: bool
     met: bool
+    is_share: bool = True
+    higher_is_better: bool = True
+
+    @property
+    def worth(self) -> float:
+        """The metric, negative where less of it is better."""
+        return self.pruned if self.higher_is_better else -self.pruned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +57,7 @@ class Sweep:
 def pareto_front(points: Sequence[Point]) -> list[Point]:
     """Return the points that no other beats in both, by ascending MACs."""
     front: list[Point] = []
-    for point in sorted(points, key=lambda each: (each.macs_share, -each.pruned)):
-        if not front or point.pruned > front[-1].pruned:
+    for point in sorted(points, key=lambda each: (each.macs_share, -each.worth)):
+        if not front or point.worth > front[-1].worth:
             front.append(point)
     return front

@@ -4,7 +4,7 @@ from markupsafe import Markup
 from rich.console import Console
 
 from ramda_cli.report.curves import Series, draw_scatter
-from ramda_cli.report.formatting import percent, text_of
+from ramda_cli.report.formatting import measured, percent, text_of
 from ramda_cli.report.html import page_environment
 from ramda_cli.report.markdown import escaped, table
 from ramda_cli.report.plain import parse_sweep
@@ -50,8 +50,8 @@ def _rows(sweep: Sweep) -> list[tuple[str, ...]]:
             str(point.seed),
             percent(point.macs_share),
             percent(point.params_share),
-            percent(point.dense, 2),
-            percent(point.pruned, 2),
+            measured(point.dense, is_share=point.is_share),
+            measured(point.pruned, is_share=point.is_share),
             ", ".join(_remarks(point, on_front=point.directory in front)),
         )
         for point in sweep.points
@@ -75,4 +75,5 @@ def _plot(sweep: Sweep) -> str:
     ]
     front = [(point.macs_share, point.pruned) for point in pareto_front(sweep.points)]
     metric = text_of(sweep.points[0].metric).plain if sweep.points else ""
-    return draw_scatter(series, front, x="MACs left", y=metric)
+    shares = all(point.is_share for point in sweep.points)
+    return draw_scatter(series, front, x="MACs left", y=metric, in_percent=shares)

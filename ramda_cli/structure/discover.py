@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from torch import nn
 from torch.export import ExportedProgram
 
-from ramda_cli.structure.export import ExampleInputs, export_graph
+from ramda_cli.structure.export import export_graph
 from ramda_cli.structure.grouping import group_channels
 from ramda_cli.structure.groups import DependencyGroup, FixedChannels, check_disjoint
 from ramda_cli.structure.labels import Array
 from ramda_cli.structure.solve import Classes, solve
 from ramda_cli.structure.trace import Trace, trace
+from ramda_cli.tasks.inputs import ExampleInputs
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,17 +12,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from ramda_cli.errors import StructureError, first_line
-
-ExampleInputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
-
-
-def split_inputs(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return positional and keyword inputs, whichever way they were given."""
-    if isinstance(example_inputs, Tensor):
-        return (example_inputs,), {}
-    if isinstance(example_inputs, Mapping):
-        return (), dict(example_inputs)
-    return tuple(example_inputs), {}
+from ramda_cli.tasks.inputs import ExampleInputs, split_inputs
 
 
 def export_graph(

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ramda_cli.structure.export import ExampleInputs, evaluation_mode, split_inputs
+from ramda_cli.structure.export import evaluation_mode
 from ramda_cli.structure.float64 import float64_throughout
+from ramda_cli.tasks.inputs import ExampleInputs, split_inputs
 
 
 def outputs_of(model: nn.Module, batch: ExampleInputs) -> list[Tensor]:
@@ -36,9 +37,3 @@ def runner(model: nn.Module, dtype: torch.dtype) -> Callable[[ExampleInputs], li
             return outputs_of(converted, pytree.tree_map(move, batch))
 
     return run
-
-
-def batch_size(batch: ExampleInputs) -> int:
-    """Return how many examples these inputs are, by the first tensor."""
-    first = next((t for t in pytree.tree_leaves(batch) if isinstance(t, Tensor)), None)
-    return int(first.shape[0]) if first is not None and first.ndim else 1

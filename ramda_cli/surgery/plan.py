@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from ramda_cli.models.loaded import ModelSource
-from ramda_cli.structure.export import ExampleInputs
 from ramda_cli.surgery.patches import Patches
 from ramda_cli.surgery.program import GraphProgram
+from ramda_cli.tasks.inputs import ExampleInputs
 
 Layout = Literal["native", "graph"]
 Ranges = list[list[int]]

@@ -1,7 +1,7 @@
 """Fine-tuning under a regularizer until channels are exactly zero."""
 
 from ramda_cli.training.budget import Budget, Limit, plan_budget
-from ramda_cli.training.evaluation import accuracy, accuracy_of
+from ramda_cli.training.evaluation import evaluate, evaluate_outputs
 from ramda_cli.training.loop import Training
 from ramda_cli.training.records import Epoch, Trained
 
@@ -11,7 +11,7 @@ __all__ = [
     "Limit",
     "Trained",
     "Training",
-    "accuracy",
-    "accuracy_of",
+    "evaluate",
+    "evaluate_outputs",
     "plan_budget",
 ]

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ramda_cli.data.bundle import Batches
+from ramda_cli.tasks.inputs import moved, split_inputs
 
 _BATCHES = 200
 
@@ -50,12 +51,13 @@ def recompute_batch_norm_(model: nn.Module, batches: Batches, *, device: torch.d
     for graph in graphs:
         graph.reset_batch_norm_()
         graph.training = True
-    for number, (images, _) in enumerate(islice(batches, _BATCHES), start=1):
+    for number, (inputs, _) in enumerate(islice(batches, _BATCHES), start=1):
         for norm in norms:
             norm.momentum = 1 / number  # which makes a cumulative average
         for graph in graphs:
             graph.batch_norm_momentum = 1 / number
-        model(images.to(device))
+        args, kwargs = split_inputs(moved(inputs, device))
+        model(*args, **kwargs)
     for norm in norms:
         norm.momentum = momenta[norm]
     for graph in graphs:

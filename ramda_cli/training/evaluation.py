@@ -1,26 +1,31 @@
-"""Accuracy on the validation data."""
+"""The metric of a task on validation data."""
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ramda_cli.data.bundle import Batches
 from ramda_cli.structure.export import evaluation_mode
+from ramda_cli.tasks import Task
+from ramda_cli.tasks.inputs import ExampleInputs, moved, split_inputs
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, batches: Batches, *, device: torch.device) -> float:
-    """Return top-1 accuracy in [0, 1], in evaluation mode and the model's own precision."""
+def evaluate(model: nn.Module, task: Task, batches: Batches, *, device: torch.device) -> float:
+    """Return the task's metric, in evaluation mode and the model's own precision."""
+
+    def run(inputs: ExampleInputs) -> object:
+        args, kwargs = split_inputs(moved(inputs, device))
+        return model(*args, **kwargs)
+
     with evaluation_mode(model):
-        return accuracy_of(lambda images: model(images.to(device)), batches)
+        return evaluate_outputs(run, task, batches)
 
 
-def accuracy_of(logits_of: Callable[[Tensor], Tensor], batches: Batches) -> float:
-    """Return the top-1 accuracy of any function from images to logits."""
-    correct = total = 0
-    for images, labels in batches:
-        predicted = logits_of(images).argmax(dim=1)
-        correct += int((predicted.cpu() == labels.cpu()).sum())
-        total += labels.numel()
-    return correct / total
+def evaluate_outputs(run: Callable[[ExampleInputs], object], task: Task, batches: Batches) -> float:
+    """Return the task's metric of any function from inputs to a model's outputs."""
+    meter = task.meter()
+    for inputs, targets in batches:
+        meter.update(task.read(run(inputs), inputs), targets)
+    return meter.value()

@@ -18,7 +18,7 @@ from ramda_cli.optimizers import Penalty, carry_state_
 from ramda_cli.optimizers.carry import Kept
 from ramda_cli.training.batch_norm import recompute_batch_norm_
 from ramda_cli.training.budget import Budget, Mask
-from ramda_cli.training.evaluation import accuracy
+from ramda_cli.training.evaluation import evaluate
 from ramda_cli.training.methods import build_method
 from ramda_cli.training.objective import Objective
 from ramda_cli.training.passes import Passes
@@ -72,7 +72,7 @@ class Training:
         self._device = device
         self._observer = observer
         self._after_epoch = after_epoch
-        objective = Objective(model, config)
+        objective = Objective(model, config, data.task)
         self._passes = Passes(data, config, objective, device=device, observer=observer)
         per_epoch, steps = self._passes.per_epoch, self._passes.total
         latest = steps - per_epoch * (config.recover_epochs or 0)
@@ -104,10 +104,10 @@ class Training:
 
     def prune(self) -> None:
         """Train until the zero set is final, and make it exact."""
-        self._history.append(Epoch(0, accuracy(self._model, self._data.val, device=self._device)))
+        self._history.append(Epoch(0, self._evaluate(self._model)))
         with self._training(self._removal_epoch):
             first = self._history[0]
-            self._observer.validated(0, first.shown | {"macs_share": 1.0})
+            self._observer.validated(0, self._told(first) | {"macs_share": 1.0})
             self._after_epoch(first)
             self._run(self._removal_epoch)
 
@@ -186,7 +186,7 @@ class Training:
             change = float((zero != before).mean()) if zero.size else 0.0
             measured, before = self._measured(epoch, loss, change), zero
             self._history.append(measured)
-            self._observer.validated(epoch, measured.shown)
+            self._observer.validated(epoch, self._told(measured))
             self._after_epoch(measured)
 
     def _measured(self, epoch: int, loss: float, zero_set_change: float) -> Epoch:
@@ -194,7 +194,7 @@ class Training:
         averaged = self._average.module if self._average is not None else self._model
         return Epoch(
             epoch,
-            accuracy(averaged, self._data.val, device=self._device),
+            self._evaluate(averaged),
             loss,
             shown["group_sparsity"],
             shown["macs_share"],
@@ -202,6 +202,15 @@ class Training:
             float(optimizer.certificate) if self._method.penalties else None,
             zero_set_change,
         )
+
+    def _evaluate(self, model: nn.Module) -> float:
+        return evaluate(model, self._data.task, self._data.val, device=self._device)
+
+    def _told(self, epoch: Epoch) -> dict[str, float]:
+        shown = epoch.shown
+        if not self._data.task.metric.is_share:
+            shown["plain_metric"] = shown.pop("metric")
+        return shown
 
     def _schedule(self) -> None:
         step, config = self._passes.step, self._config

@@ -7,12 +7,12 @@ smooth these as it smooths classes.
 """
 
 import torch
-from jaxtyping import Float, Int
 from timm.data import Mixup
 from torch import Tensor
 
 from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.data.seeds import seeded_everywhere
+from ramda_cli.tasks.inputs import ExampleInputs
 
 _STREAM = 1
 """Apart from the random numbers of the images, which are seeded by (seed, epoch, image)."""
@@ -38,19 +38,26 @@ class Mixing:
 
     def __call__(
         self,
-        images: Float[Tensor, "batch channels height width"],
-        labels: Int[Tensor, " batch"],
+        inputs: ExampleInputs,
+        targets: Tensor,
         *,
         epoch: int,
         batch: int,
-    ) -> tuple[Tensor, Int[Tensor, " batch"] | Float[Tensor, "batch classes"]]:
-        """Return mixed images and class probabilities, or both arguments when nothing is mixed."""
-        if self._mixup is None:
-            return images, labels
-        count = len(images)
+    ) -> tuple[ExampleInputs, Tensor]:
+        """Return mixed images and class probabilities, or both arguments when nothing is mixed.
+
+        Args:
+            inputs: images, batch x channels x height x width, where they are to be mixed.
+            targets: their classes.
+            epoch: from 1; what is drawn depends on it.
+            batch: number in the epoch, as well.
+        """
+        if self._mixup is None or not isinstance(inputs, Tensor):
+            return inputs, targets
+        count = len(inputs)
         # A copy, because timm mixes in place. It takes an even number and pairs first with last:
         # of an odd batch the first image is paired with itself.
-        images, labels = (torch.cat([x, x[: count % 2]]) for x in (images, labels))
+        images, labels = (torch.cat([x, x[: count % 2]]) for x in (inputs, targets))
         with seeded_everywhere(self._seed, epoch, batch, _STREAM):
-            images, targets = self._mixup(images, labels)
-        return images[:count], targets[:count]
+            images, mixed = self._mixup(images, labels)
+        return images[:count], mixed[:count]

@@ -12,6 +12,7 @@ from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import TrainingError
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import ProximalOptimizer
+from ramda_cli.tasks.inputs import ExampleInputs, moved
 from ramda_cli.training.batch_norm import freeze_batch_norm_
 from ramda_cli.training.mixing import Mixing
 from ramda_cli.training.objective import Objective
@@ -80,9 +81,9 @@ class Passes:
             freeze_batch_norm_(model)
         self._data.train.set_epoch(epoch - 1)
         total = torch.zeros((), device=self._device)
-        for number, (images, labels) in enumerate(self._data.train):
+        for number, (inputs, targets) in enumerate(self._data.train):
             before_step()
-            batch = images.to(self._device), labels.to(self._device)
+            batch = moved(inputs, self._device), targets.to(self._device)
             loss = self._take(model, optimizer, *self._mixing(*batch, epoch=epoch, batch=number))
             total += loss
             self.step += 1
@@ -94,11 +95,15 @@ class Passes:
         return float(total) / self.per_epoch
 
     def _take(
-        self, model: nn.Module, optimizer: ProximalOptimizer, images: Tensor, targets: Tensor
+        self,
+        model: nn.Module,
+        optimizer: ProximalOptimizer,
+        inputs: ExampleInputs,
+        targets: Tensor,
     ) -> Tensor:
         optimizer.zero_grad()
         with self._autocast():
-            loss = self._objective(model, images, targets)
+            loss = self._objective(model, inputs, targets)
         loss.backward()
         if self._config.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), self._config.clip_norm)

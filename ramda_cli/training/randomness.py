@@ -1,24 +1,26 @@
 """Whether a model draws random numbers while it trains."""
 
 import copy
-from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from ramda_cli.tasks.inputs import ExampleInputs, split_inputs, tensors_of
 
 
 @torch.no_grad()
-def is_random(model: nn.Module, inputs: Sequence[Tensor]) -> bool:
+def is_random(model: nn.Module, inputs: ExampleInputs) -> bool:
     """Tell whether two passes in training mode differ: dropout, stochastic depth or the like.
 
     Args:
         model: left as it is.
-        inputs: positional arguments, on the model's device.
+        inputs: on the model's device.
     """
     twin = copy.deepcopy(model).train()
+    args, kwargs = split_inputs(inputs)
     outputs = []
     for seed in (0, 1):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            outputs.append(twin(*inputs))
-    return not torch.equal(*outputs)
+            outputs.append(tensors_of(twin(*args, **kwargs)))
+    return not all(map(torch.equal, *outputs))

@@ -9,7 +9,7 @@ class Epoch:
 
     Attributes:
         loss: mean training loss over the epoch; None before training.
-        metric: top-1 accuracy on the validation data.
+        metric: the task's, on the validation data.
         group_sparsity: share of penalized entries in zero channels.
         macs_share: MACs without these channels, as a share of dense.
         lr: at the end of the epoch.

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ramda_cli.export.probe import Probe
-from ramda_cli.structure.export import ExampleInputs
-from ramda_cli.structure.running import batch_size
+from ramda_cli.tasks.inputs import ExampleInputs, batch_size
 from ramda_cli.verification.proof import Check
 
 

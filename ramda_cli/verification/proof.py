@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ramda_cli.structure.export import ExampleInputs
-from ramda_cli.structure.running import batch_size, runner
+from ramda_cli.structure.running import runner
+from ramda_cli.tasks.inputs import ExampleInputs, batch_size
 
 FLOAT64_TOLERANCE = 1e-9
 WORKING_TOLERANCE = 1e-4

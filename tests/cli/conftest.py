@@ -23,7 +23,9 @@ RESULT = {
     "data": "digits: 360 validation images",
     "metric": "top-1 accuracy",
     "value": 0.98889,
-    "images": 360,
+    "is_share": True,
+    "unit": "images",
+    "examples": 360,
     "seconds": 0.41,
 }
 

@@ -204,7 +204,7 @@ def test_report_and_eval_read_what_was_written(finished: tuple[Path, str], ramda
     assert measured.exit_code == 0
     result = json.loads(measured.stdout)
     assert result["value"] == json.loads(printed)["accuracy"]["reloaded"]
-    assert result["images"] == json.loads(printed)["data"]["val_size"]
+    assert result["examples"] == json.loads(printed)["data"]["val_size"]
 
 
 def test_the_resolved_configuration_can_be_run_again(finished: tuple[Path, str]) -> None:

@@ -37,9 +37,18 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_file_is_measured_on_the_validation_images(path: Path) -> None:
     result = evaluate(path, DATA, device="cpu")
-    assert list(result) == ["file", "data", "metric", "value", "images", "seconds"]
+    assert list(result) == [
+        "file",
+        "data",
+        "metric",
+        "value",
+        "is_share",
+        "unit",
+        "examples",
+        "seconds",
+    ]
     assert result["file"] == str(path)
-    assert result["images"] == 355
+    assert result["examples"] == 355
     assert isinstance(result["value"], float)
     assert 0 < result["value"] < 0.5
 

@@ -25,7 +25,7 @@ def test_the_proof_has_the_first_64_images_and_probes(case: Case) -> None:
     assert [len(batch) for batch in batches] == [16, 16, 16, 16]
     first = next(iter(data.val))[0]
     assert torch.equal(torch.cat(batches), first[:64])
-    proven = prove(case.model, case.smaller, proof_batches(data.val), data.val)
+    proven = prove(case.model, case.smaller, proof_batches(data.val), data)
     assert proven.proof.checks[0].inputs == 64 + 2 * 16
     assert proven.before == proven.after
 

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from ramda_cli.config.schema import DataConfig, TrainingConfig
 from ramda_cli.data.build import build_data
-from ramda_cli.data.bundle import DataBundle
+from ramda_cli.data.bundle import Batches, DataBundle
 from ramda_cli.models.loaded import Preprocessing
 from ramda_cli.observer import SilentObserver
 from ramda_cli.optimizers import penalties
 from ramda_cli.structure import Structure, discover, identify
 from ramda_cli.structure.cost import CostModel
-from ramda_cli.training import Budget, Epoch, Trained, Training
+from ramda_cli.tasks import IMAGE_CLASSIFICATION
+from ramda_cli.training import Budget, Epoch, Trained, Training, evaluate
 from ramda_cli.training.regularizer import build_regularizer
 
 CPU = torch.device("cpu")
@@ -51,6 +52,10 @@ def digits(seed: int = 0, *, limit: int = 256) -> DataBundle:
     return build_data(
         DataConfig(name="digits", batch_size=32, limit=limit), preprocessing, seed=seed
     )
+
+
+def accuracy(model: nn.Module, batches: Batches) -> float:
+    return evaluate(model, IMAGE_CLASSIFICATION, batches, device=CPU)
 
 
 class Recorder(SilentObserver):

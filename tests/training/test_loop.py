@@ -17,9 +17,8 @@ from ramda_cli.optimizers import RAMDA
 from ramda_cli.structure import identify
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.training import Budget, Epoch, plan_budget
-from ramda_cli.training.evaluation import accuracy
 from ramda_cli.training.mixing import Mixing
-from tests.training.problems import CPU, Recorder, digits, net, run
+from tests.training.problems import Recorder, accuracy, digits, net, run
 
 
 def half_of_the_macs(cost: CostModel) -> Budget:
@@ -78,7 +77,7 @@ def test_a_run_learns_and_tells_the_accuracy_of_the_model_it_leaves() -> None:
     first, last = trained.history[0], trained.history[-1]
     assert first.loss is None
     assert first.metric < 0.3 < 0.6 < last.metric
-    assert last.metric == accuracy(model, data.val, device=CPU)
+    assert last.metric == accuracy(model, data.val)
     assert trained.history[1].loss > last.loss  # type: ignore[operator]
 
 
@@ -219,7 +218,7 @@ def test_a_nan_stops_the_run_and_leaves_the_last_epoch_good() -> None:
     assert all(torch.isfinite(tensor).all() for tensor in kept[2].values())
     good = net()
     good.load_state_dict(kept[2])
-    assert accuracy(good, data.val, device=CPU) > accuracy(net(), data.val, device=CPU)
+    assert accuracy(good, data.val) > accuracy(net(), data.val)
 
 
 def test_weights_that_are_not_finite_stop_the_run() -> None:
@@ -289,7 +288,7 @@ def test_mixing_goes_with_distillation_and_odd_batches() -> None:
 def test_evaluation_leaves_the_mode_alone() -> None:
     model, data = net().train(), digits()
     before = model.bn1.running_mean.clone()
-    first: Callable[[], float] = lambda: accuracy(model, data.val, device=CPU)  # noqa: E731
+    first: Callable[[], float] = lambda: accuracy(model, data.val)  # noqa: E731
     assert first() == first()
     assert model.training
     assert torch.equal(model.bn1.running_mean, before)

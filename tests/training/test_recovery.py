@@ -10,8 +10,7 @@ from ramda_cli.structure import identify
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.surgery import remove
 from ramda_cli.training import Budget, Training, plan_budget
-from ramda_cli.training.evaluation import accuracy
-from tests.training.problems import CPU, Recorder, digits, net, training_of
+from tests.training.problems import Recorder, accuracy, digits, net, training_of
 
 
 def half_of_the_macs(cost: CostModel) -> Budget:
@@ -72,7 +71,7 @@ def test_the_removal_comes_at_the_end_of_the_freezes_epoch(settings, removal_epo
     assert [epoch.epoch for epoch in result.history] == list(range(5))
     assert result.zero_set_stability == 1.0
     assert result.history[-1].certificate is None
-    assert accuracy(smaller, digits().val, device=CPU) == result.history[-1].metric
+    assert accuracy(smaller, digits().val) == result.history[-1].metric
 
 
 def test_nothing_is_left_after_a_freeze_in_the_last_epoch() -> None:
@@ -116,9 +115,7 @@ def test_averaged_weights_are_the_result() -> None:
     averaged = recovered(TrainingConfig(epochs=3, freeze=0.3, lr=2e-2, ema=0.9))
     first, second = plain[2].state_dict(), averaged[2].state_dict()
     assert not torch.equal(first["fc.weight"], second["fc.weight"])
-    assert (
-        accuracy(averaged[2], digits().val, device=CPU) == averaged[0].result().history[-1].metric
-    )
+    assert accuracy(averaged[2], digits().val) == averaged[0].result().history[-1].metric
     message = "training.ema averages the weights after the removal, and no epoch follows it"
     with pytest.raises(ConfigError, match=message):
         training_of(net(), TrainingConfig(epochs=1, ema=0.9), budget_of=half_of_the_macs)
