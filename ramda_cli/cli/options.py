@@ -17,17 +17,18 @@ from ramda_cli.config.schema import (
     Precision,
     RegularizerName,
     StructureConfig,
+    TaskName,
     TrainingConfig,
 )
 
 CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 MODEL_HELP: Final = (
-    "A timm name, hf-hub:org/name, a local timm directory, path/to/file.py:factory, or"
-    " digits-resnet (ships with ramda)."
+    "A timm name, hf-hub:org/name, a directory of timm or transformers,"
+    " path/to/file.py:factory, or digits-resnet (ships with ramda)."
 )
 _DATA_HELP: Final = (
-    "digits, a directory of class folders, a parquet file or directory, imagenet, torch/NAME,"
-    " or a Hugging Face data set id."
+    "digits, a directory of class folders, imagenet, torch/NAME, a parquet file or directory, for"
+    " text models CSV, JSON lines or text files too, or a Hugging Face data set id."
 )
 
 
@@ -70,8 +71,17 @@ Pretrained = Annotated[
     _option(
         "--pretrained/--no-pretrained",
         panel="Model",
-        help="Start a timm model from its pretrained weights.",
+        help="Start from the pretrained weights.",
         show_default=False,
+    ),
+]
+
+TaskFlag = Annotated[
+    TaskName | None,
+    _option(
+        "--task",
+        panel="Model",
+        help="What a transformers model is to do; what its architecture does by default.",
     ),
 ]
 
@@ -88,18 +98,24 @@ ValSplit = Annotated[
     str | None, _option("--val-split", panel="Data", help="Validation split; found by default.")
 ]
 InputKey = Annotated[
-    str | None, _option("--input-key", panel="Data", help="Image column; found by default.")
+    str | None,
+    _option(
+        "--input-key",
+        panel="Data",
+        help="Column of images or texts, two texts as a,b; found by default.",
+    ),
 ]
 TargetKey = Annotated[
-    str | None, _option("--target-key", panel="Data", help="Class column; found by default.")
+    str | None,
+    _option("--target-key", panel="Data", help="Column of classes or answers; found by default."),
 ]
 BatchSize = Annotated[
     int | None,
-    _setting(DataConfig, "batch_size", "--batch-size", panel="Data", help="Images per step."),
+    _setting(DataConfig, "batch_size", "--batch-size", panel="Data", help="Inputs per step."),
 ]
 EvalBatchSize = Annotated[
     int | None,
-    _setting(DataConfig, "eval_batch_size", "--batch-size", panel="Data", help="Images at once."),
+    _setting(DataConfig, "eval_batch_size", "--batch-size", panel="Data", help="Inputs at once."),
 ]
 Workers = Annotated[
     int | None,
@@ -108,6 +124,14 @@ Workers = Annotated[
 ImageSize = Annotated[
     int | None,
     _option("--image-size", panel="Data", help="Square side in pixels; the model's by default."),
+]
+MaxLength = Annotated[
+    int | None,
+    _option(
+        "--max-length",
+        panel="Data",
+        help="Most tokens of a text; 128, for a language model 256, by default.",
+    ),
 ]
 Augment = Annotated[
     str | None,
@@ -132,7 +156,7 @@ RandomErasing = Annotated[
 ]
 Limit = Annotated[
     int | None,
-    _option("--limit", panel="Data", help="Use only so many training images, for a quick try."),
+    _option("--limit", panel="Data", help="Use only so many training examples, for a quick try."),
 ]
 
 PenalizeFlag = Annotated[

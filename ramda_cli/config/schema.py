@@ -25,6 +25,15 @@ Precision = Literal["fp32", "bf16"]
 Method = Literal["ramda", "taylor", "magnitude"]
 RegularizerName = Literal["group-lasso", "group-mcp"]
 Layout = Literal["per-layer", "uniform"]
+TaskName = Literal[
+    "image-classification",
+    "text-classification",
+    "token-classification",
+    "text-generation",
+    "fill-mask",
+    "text2text-generation",
+    "feature-extraction",
+]
 ExportFormat = Literal["onnx", "torch-export", "timm", "hf"]
 ExportLayout = Literal["per-layer", "dense"]
 Augment = Annotated[
@@ -57,12 +66,15 @@ class ModelConfig(_Section):
         name: a timm name, `hf-hub:org/name`, `path/to/file.py:factory` or `digits-resnet` (ships
             with the package).
         weights: a safetensors state dict to load over the model's own initialization.
-        pretrained: whether a timm model starts from its pretrained weights.
+        pretrained: whether a model of timm or transformers starts from its pretrained weights.
+        task: what a transformers model is to do, as pipelines call it; that of its architecture
+            when not given.
     """
 
     name: Name
     weights: LenientPath | None = None
     pretrained: bool = True
+    task: TaskName | None = None
 
 
 class DataConfig(_Section):
@@ -74,11 +86,15 @@ class DataConfig(_Section):
         data_dir: where `imagenet` and `torch/NAME` are or are downloaded to.
         train_split, val_split: split names, or parts of a table's, as `train[:90%]`; found when
             not given.
-        input_key, target_key: column names; found when not given.
+        input_key, target_key: column names; found when not given. Two columns of texts that
+            belong together are written `question,answer`.
         batch_size: images per training step.
         eval_batch_size: images per evaluation step.
         workers: loader processes; 0 loads in the main process.
         image_size: square side in pixels; the model's own when not given.
+        max_length: most tokens of a text; longer ones are cut, and what a language model reads is
+            packed into blocks of that length. 128, for a language model 256, or the most that
+            the model takes, when not given.
         augment: `auto` crops and flips as fits the image size, `none` trains on the evaluation
             transform, and an auto-augment policy of timm (`rand-m9-mstd0.5-inc1`, `augmix-m3`) does
             what `auto` does and is applied besides.
@@ -96,6 +112,7 @@ class DataConfig(_Section):
     eval_batch_size: Annotated[int, Field(ge=1)] = 256
     workers: Annotated[int, Field(ge=0)] = 2
     image_size: Annotated[int, Field(ge=8)] | None = None
+    max_length: Annotated[int, Field(ge=2)] | None = None
     augment: Augment = "auto"
     random_erasing: Probability = 0.0
     limit: Annotated[int, Field(ge=1)] | None = None

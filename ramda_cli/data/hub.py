@@ -26,15 +26,24 @@ BUILT_IN = ("digits", "imagenet", "torch/cifar10", "torch/cifar100", "torch/mnis
 
 
 def hub_dataset(name: str, config: DataConfig) -> ImageData:
-    """Load a data set by its hub id; the library keeps it in its cache.
+    """Load a data set of images by its hub id; the library keeps it in its cache.
 
     Raises:
         DataError: it does not exist, is not given to this user, or the hub cannot be reached.
     """
+    return replace(from_splits(load_hub_splits(name), config, name=name), hub_id=name)
+
+
+def load_hub_splits(name: str) -> dict[str, datasets.Dataset]:
+    """Load every split of a data set by its hub id.
+
+    Raises:
+        DataError: as `hub_dataset`.
+    """
     if offline_reason() is None:
         _require_access(name)
     try:
-        splits = datasets.load_dataset(name)
+        return dict(datasets.load_dataset(name))
     except datasets.exceptions.DatasetNotFoundError as error:
         raise _unknown(name) from error
     except ConnectionError as error:
@@ -44,7 +53,6 @@ def hub_dataset(name: str, config: DataConfig) -> ImageData:
             f"cannot load the data set {name!r}: {first_line(error)}",
             hint="download the subset you need and pass its directory",
         ) from error
-    return replace(from_splits(splits, config, name=name), hub_id=name)
 
 
 def imagenet(config: DataConfig) -> ImageData:

@@ -67,7 +67,7 @@ def parquet(path: Path, config: DataConfig) -> ImageData:
         {"data_files": str(path)} if path.is_file() else {"data_dir": str(path)}
     )
     try:
-        with _without_progress():
+        with without_progress():
             splits = datasets.load_dataset("parquet", **options)
     except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
         cause = error.__cause__ or error
@@ -75,7 +75,7 @@ def parquet(path: Path, config: DataConfig) -> ImageData:
             f"cannot read {path} as parquet: {first_line(cause)}",
             hint="check the file, and that HF_HOME is a directory that can be written",
         ) from error
-    return from_splits(splits, config, name=str(path), fingerprint=_digest(files))
+    return from_splits(splits, config, name=str(path), fingerprint=digest(files))
 
 
 def parquet_files(root: Path) -> list[Path]:
@@ -163,7 +163,7 @@ def _images(rows: Dataset, keys: tuple[str, str], values: list[Any], where: str)
     return TableImages(undecoded, input_key, labels, where)
 
 
-def _digest(files: list[Path]) -> str:
+def digest(files: list[Path]) -> str:
     """Digest the files' content; names and sizes where that is above 1 GB."""
     digest = hashlib.sha256()
     if sum(file.stat().st_size for file in files) > _HASHED_BYTES:
@@ -177,7 +177,7 @@ def _digest(files: list[Path]) -> str:
 
 
 @contextmanager
-def _without_progress() -> Iterator[None]:
+def without_progress() -> Iterator[None]:
     """Keep `datasets` from drawing its own bar over the run's progress."""
     disabled = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()

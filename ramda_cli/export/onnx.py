@@ -25,6 +25,7 @@ def export_onnx(
     opset: int | None = None,
     fixed: bool = False,
     half: bool = False,
+    free_length: bool = False,
 ) -> None:
     """Write `model` as ONNX; weights above 1.9 GB go to `<path>.data`.
 
@@ -34,6 +35,7 @@ def export_onnx(
         example_inputs: as for `discover`, the batch first. Keyword inputs keep their names.
         opset: of the operators; the exporter's choice by default.
         fixed: whether only inputs of the example's sizes are taken; else the batch size is free.
+        free_length: whether texts may have any length; sizes are those of dimension 1.
         half: whether to compute in half precision; inputs and outputs stay in fp32.
 
     Raises:
@@ -45,7 +47,9 @@ def export_onnx(
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
-                export_graph(model.cpu(), in_order(model, inputs), fixed=fixed),
+                export_graph(
+                    model.cpu(), in_order(model, inputs), fixed=fixed, free_length=free_length
+                ),
                 dynamo=True,
                 input_names=_input_names(model, inputs),
                 opset_version=opset,

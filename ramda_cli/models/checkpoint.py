@@ -86,6 +86,10 @@ def load_checkpoint(
 
 
 def _of_images(loaded: LoadedModel, file: Path, masks: tuple[str, ...]) -> Checkpoint:
+    if not isinstance(loaded.preprocessing, Preprocessing):
+        raise ModelError(
+            f"{loaded.source.name} reads texts", hint="give its directory in place of the file"
+        )
     shape = loaded.preprocessing.input_size
     generator = torch.Generator().manual_seed(0)
     return Checkpoint(

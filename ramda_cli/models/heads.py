@@ -1,6 +1,7 @@
 """Replacing a classifier's head when the data has another number of classes."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -8,8 +9,38 @@ import torch
 from torch import Tensor, nn
 
 from ramda_cli.errors import ModelError
+from ramda_cli.models.huggingface import describe_huggingface, with_classes
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.models.randomness import seeded
+from ramda_cli.tasks.inputs import ExampleInputs, split_inputs
+
+
+def adapt_labels(loaded: LoadedModel, labels: Sequence[str], *, seed: int = 0) -> LoadedModel:
+    """Return a transformers model that tells these classes apart, and knows their names.
+
+    `loaded` itself when it does already. Without labels it predicts a number.
+    """
+    outputs = max(1, len(labels))
+    if tuple(labels) == loaded.labels:
+        return loaded
+    new = outputs != loaded.num_classes
+    with seeded(seed):
+        module = with_classes(loaded.module, labels)
+    described = describe_huggingface(module)
+    if described is None:
+        raise ValueError("labels are a matter of transformers models")
+    note = (
+        f"a new head with {outputs} output{'s' if outputs > 1 else ''} starts from random weights"
+    )
+    return replace(
+        loaded,
+        module=module.eval(),
+        source=replace(loaded.source, arguments=described[1]),
+        num_classes=len(labels),
+        notes=(*loaded.notes, note) if new and not loaded.new_head else loaded.notes,
+        new_head=loaded.new_head or new,
+        labels=tuple(labels),
+    )
 
 
 def adapt_head(loaded: LoadedModel, num_classes: int, *, seed: int = 0) -> LoadedModel:
@@ -47,7 +78,7 @@ def adapt_head(loaded: LoadedModel, num_classes: int, *, seed: int = 0) -> Loade
 
 
 @torch.no_grad()
-def find_head(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> str:
+def find_head(module: nn.Module, example_inputs: ExampleInputs) -> str:
     """Return the name of the layer that computes the logits.
 
     Raises:
@@ -61,7 +92,8 @@ def find_head(module: nn.Module, example_inputs: tuple[Tensor, ...]) -> str:
 
     handles = [record(name) for name, layer in module.named_modules() if _is_head(layer)]
     try:
-        logits = module(*example_inputs)
+        args, kwargs = split_inputs(example_inputs)
+        logits = module(*args, **kwargs)
     finally:
         for handle in handles:
             handle.remove()

@@ -1,13 +1,14 @@
 """Building transformers architectures from their configuration, without network or pickle."""
 
 import contextlib
+import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from torch import nn
+from torch import Tensor, nn
 
 from ramda_cli.errors import ModelError
 from ramda_cli.models.masks import apply_masks
@@ -71,6 +72,72 @@ def load_huggingface(name: str, config: Mapping[str, Any], path: Path) -> nn.Mod
         wrong_shape=sorted(str(one[0]) for one in info["mismatched_keys"]),
     )
     return module
+
+
+def fill_huggingface(
+    module: nn.Module, state: Mapping[str, Tensor], origin: str
+) -> tuple[nn.Module, list[str]]:
+    """Return a model of the same class and configuration with these weights.
+
+    A head that is not among them, or has another shape there, keeps random weights, and a head
+    among them that the class does not have is left out.
+
+    Args:
+        module: of transformers.
+        state: tensors by their names, older names included.
+        origin: of the tensors, for messages.
+
+    Returns:
+        The model, and what of it is new.
+
+    Raises:
+        ModelError: tensors of the model's body are missing, or do not fit.
+    """
+    kind: Any = type(module)
+    with _quiet():
+        filled, info = kind.from_pretrained(
+            None,
+            config=module.config,
+            state_dict=dict(state),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    missing = sorted(info["missing_keys"])
+    wrong = sorted(str(one[0]) for one in info["mismatched_keys"])
+    prefix = f"{kind.base_model_prefix}."
+    has_head = any(name.startswith(prefix) for name, _ in module.named_parameters())
+
+    def in_body(name: str) -> bool:
+        # A pooler belongs to a head: checkpoints of language models have none.
+        return (name.startswith(prefix) or not has_head) and "pooler" not in name
+
+    require_fit(
+        Path(origin),
+        kind.__name__,
+        missing=[name for name in missing if in_body(name)],
+        unexpected=[],
+        wrong_shape=[name for name in wrong if in_body(name)],
+    )
+    return filled, sorted({*missing, *wrong})
+
+
+def with_classes(module: nn.Module, labels: Sequence[str]) -> nn.Module:
+    """Return the same model for these classes; its head is new where their number differs.
+
+    Regression is one class without a name.
+    """
+    kind: Any = type(module)
+    config: Any = copy.deepcopy(module.config)
+    config.id2label = dict(enumerate(labels or ("LABEL_0",)))
+    config.label2id = {label: number for number, label in config.id2label.items()}
+    if not labels:
+        config.problem_type = "regression"
+    adapted = kind(config)
+    expected = adapted.state_dict()
+    old = module.state_dict()
+    fitting = {n: t for n, t in old.items() if n in expected and expected[n].shape == t.shape}
+    adapted.load_state_dict(fitting, strict=False)
+    return adapted
 
 
 def _model_class(name: str, config: Mapping[str, Any]) -> Any:

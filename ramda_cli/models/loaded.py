@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
+
+from ramda_cli.tasks import IMAGE_CLASSIFICATION, Task
+from ramda_cli.tasks.inputs import ExampleInputs
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,19 @@ class Preprocessing:
     std: tuple[float, ...]
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
+
+
+@dataclass(frozen=True)
+class TextPreprocessing:
+    """How a text becomes an input.
+
+    Attributes:
+        max_length: most tokens of an input.
+        inputs: names of the tensors that the model is given, in order.
+    """
+
+    max_length: int
+    inputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -50,18 +66,26 @@ class LoadedModel:
 
     Attributes:
         module: in eval mode, on the CPU, float32.
-        example_inputs: positional inputs, a batch of 2.
+        example_inputs: a batch of 2: positional images, or what a text model takes by keyword.
         source: how to build it again.
-        preprocessing: what its images must look like.
-        num_classes: outputs of its classifier.
+        preprocessing: what its images or texts must look like.
+        num_classes: outputs of its classifier; 0 of a model that tells no classes apart.
         notes: what loading changed, in sentences for the user.
         license: of the weights it starts from, as the hub abbreviates it, where it is known.
+        task: what it is for.
+        new_head: whether its head started from random weights.
+        tokenizer: of transformers, for a text model.
+        labels: names of its classes, where it has its own.
     """
 
     module: nn.Module
-    example_inputs: tuple[Tensor, ...]
+    example_inputs: ExampleInputs
     source: ModelSource
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | TextPreprocessing
     num_classes: int
     notes: tuple[str, ...] = ()
     license: str | None = None
+    task: Task = IMAGE_CLASSIFICATION
+    new_head: bool = False
+    tokenizer: Any = None
+    labels: tuple[str, ...] = ()

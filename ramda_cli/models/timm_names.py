@@ -7,22 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HFValidationError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from timm.models import PretrainedCfg
 from timm.models._hub import load_model_config_from_path
 
 from ramda_cli.errors import ModelError
 from ramda_cli.models.building import check_arguments
-from ramda_cli.models.hub import HubUnreachableError, fetch
-
-_HUB_PREFIXES = ("hf-hub:", "hf_hub:")
-_LOCAL_PREFIX = "local-dir:"
+from ramda_cli.models.model_config import Place, place_of
 
 
 @dataclass(frozen=True)
@@ -56,16 +46,12 @@ def resolve(given: str) -> TimmModel:
     Raises:
         ModelError: there is no such model; the hint names similar ones.
     """
-    if given.startswith(_LOCAL_PREFIX):
-        return _from_folder(given, Path(given.removeprefix(_LOCAL_PREFIX)))
-    for prefix in _HUB_PREFIXES:
-        if given.startswith(prefix):
-            return _from_hub(given, given.removeprefix(prefix))
-    if Path(given).is_dir():
-        return _from_folder(given, Path(given))
-    if "/" in given:
-        return _from_hub(given, given)
-    return _from_registry(given)
+    place = place_of(given)
+    if place is None:
+        return _from_registry(given)
+    if place.folder is not None:
+        return _from_folder(given, place.folder)
+    return _from_hub(place)
 
 
 def suggestions(name: str, candidates: list[str]) -> str:
@@ -101,34 +87,21 @@ def _from_folder(given: str, folder: Path) -> TimmModel:
     return TimmModel(given, architecture, cfg, arguments, folder=folder)
 
 
-def _from_hub(given: str, identifier: str) -> TimmModel:
-    repository, _, revision = identifier.partition("@")
-    hint = (
-        "go online, set HF_HOME to a cache that holds "
-        f"{repository}, or name a directory: local-dir:PATH"
-    )
-    try:
-        config = fetch(repository, "config.json", revision=revision or None)
-    except HubUnreachableError as error:
-        message = f"cannot get the model {given}: the hub cannot be reached ({error})"
-        raise ModelError(message, hint=hint) from error
-    except GatedRepoError as error:
+def _from_hub(place: Place) -> TimmModel:
+    config = place.file("config.json")
+    if config is None:
         raise ModelError(
-            f"{repository} asks for an accepted licence",
-            hint=f"accept it at the hub's page of {repository} and set HF_TOKEN",
-        ) from error
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-        raise ModelError(
-            f"unknown model {given!r}: the hub has no such repository or revision",
-            hint="check the name; a private repository needs HF_TOKEN",
-        ) from error
-    except EntryNotFoundError as error:
-        raise ModelError(
-            f"{repository} has no config.json", hint="name a repository that timm can load"
-        ) from error
-    architecture, cfg, arguments = _read_config(given, config.parent)
+            f"{place.repository} has no config.json",
+            hint="name a repository that timm or transformers can load",
+        )
+    architecture, cfg, arguments = _read_config(place.given, config.parent)
     return TimmModel(
-        given, architecture, cfg, arguments, repository=repository, revision=revision or None
+        place.given,
+        architecture,
+        cfg,
+        arguments,
+        repository=place.repository,
+        revision=place.revision,
     )
 
 

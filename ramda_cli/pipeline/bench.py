@@ -11,15 +11,16 @@ from torch import nn
 
 import ramda_cli
 from ramda_cli.benchmark import Runtime
-from ramda_cli.errors import ConfigError, ModelError
+from ramda_cli.errors import ConfigError, FileFormatError, ModelError
 from ramda_cli.export import build_dense, load, read_probe
 from ramda_cli.file_header import read_header
 from ramda_cli.models.files import call_factory, is_file_model, load_factory
 from ramda_cli.models.heads import replace_head_
+from ramda_cli.models.loaded import TextPreprocessing
 from ramda_cli.models.randomness import example_images
 from ramda_cli.observer import Observer
+from ramda_cli.pipeline.describing import read_description
 from ramda_cli.pipeline.devices import choose_device
-from ramda_cli.pipeline.evaluate import read_details
 from ramda_cli.pipeline.latency import measure_latency, plan_benchmark
 from ramda_cli.report.benchmark import Benchmark
 from ramda_cli.report.plain import build_benchmark
@@ -97,7 +98,9 @@ def example_inputs(path: Path, document: Mapping[str, Any]) -> ExampleInputs:
     probe = read_probe(document)
     if probe is not None:
         return probe.inputs()
-    preprocessing, _ = read_details(path, document.get("details"))
+    preprocessing = read_description(path, document.get("details")).preprocessing
+    if isinstance(preprocessing, TextPreprocessing):
+        raise FileFormatError(f"{path} holds no probe", hint="write it again with `ramda prune`")
     return (example_images(preprocessing.input_size),)
 
 

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from torch.optim import AdamW, Optimizer
 
 from ramda_cli.config.schema import ModelConfig
+from ramda_cli.errors import BenchError
+from ramda_cli.models.loaded import Preprocessing
 from ramda_cli.models.loading import load_model
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import RAMDA, Penalty, penalties
@@ -135,7 +137,11 @@ def bench_optimizer(
     observer.stage("discover", f"{len(found.groups)} groups")
     penalized = penalties(found, GroupLasso(weight))
     batch = batch or (8 if chosen.type == "cpu" else 256)
-    images = torch.rand(batch, *loaded.example_inputs[0].shape[1:], device=chosen)
+    if not isinstance(loaded.preprocessing, Preprocessing):
+        raise BenchError(
+            f"{model.name} reads texts", hint="the benchmark trains models that see images"
+        )
+    images = torch.rand(batch, *loaded.preprocessing.input_size, device=chosen)
     labels = torch.randint(loaded.num_classes, (batch,), device=chosen)
     runs = [
         _Run(name, loaded.module, build, images, labels)

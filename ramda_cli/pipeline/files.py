@@ -2,16 +2,15 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ramda_cli.errors import EquivalenceError
 from ramda_cli.export import OnnxModel, export_onnx, load, read_tensors, save
-from ramda_cli.models.loaded import Preprocessing
 from ramda_cli.observer import Observer
 from ramda_cli.pipeline.proving import Proven, require
 from ramda_cli.pipeline.workspace import Workspace
@@ -21,7 +20,7 @@ from ramda_cli.report.model_card import render_card
 from ramda_cli.report.plain import build_report
 from ramda_cli.structure.running import outputs_of, runner
 from ramda_cli.surgery import RemovalPlan
-from ramda_cli.tasks.inputs import ExampleInputs, tensors_of
+from ramda_cli.tasks.inputs import ExampleInputs
 from ramda_cli.training import evaluate, evaluate_outputs
 from ramda_cli.verification import Check, Proof, compare
 from ramda_cli.verification.proof import FLOAT64_TOLERANCE, WORKING_TOLERANCE
@@ -89,15 +88,19 @@ def write_files(
     details: Mapping[str, Any],
     onnx: bool,
     observer: Observer,
+    tokenizer: Any = None,
 ) -> WrittenFiles:
     """Write the safetensors and the ONNX file, and prove each by what it gives when read back.
 
-    `details` are facts for the header: task, labels, preprocessing.
+    `details` are facts for the header: task, labels, preprocessing. A tokenizer travels along.
 
     Raises:
         EquivalenceError: a file does not compute what the trained model computes.
         OutputError: a file cannot be written.
     """
+    if tokenizer is not None:
+        with workspace.writing(workspace.directory):
+            tokenizer.save_pretrained(str(workspace.directory))
     layout = save(smaller, plan, workspace.path(_MODEL), details=details)
     batches, data = proven.batches, proven.data
     reloaded = load(workspace.path(_MODEL))
@@ -107,26 +110,17 @@ def write_files(
         reloaded_metric = evaluate(reloaded, data.task, data.val, device=torch.device("cpu"))
     if onnx:
         observer.stage("export", _ONNX)
-        export_onnx(smaller, workspace.path(_ONNX), batches[0])
+        export_onnx(smaller, workspace.path(_ONNX), batches[0], free_length=tokenizer is not None)
         run = OnnxModel(workspace.path(_ONNX))
         checks.append(_check_onnx(proven.model, run, batches))
         if data is not None:
-            onnx_metric = evaluate_outputs(lambda x: run(tensors_of(x)), data.task, data.val)
+            onnx_metric = evaluate_outputs(run.on, data.task, data.val)
     observer.stage("export", "written, read back and compared")
     proof = Proof((*proven.proof.checks, *checks))
     return WrittenFiles(
         workspace, smaller, plan, dict(details), layout, replace(proven, proof=proof),
         reloaded_metric, onnx_metric,
     )  # fmt: skip
-
-
-def image_details(labels: Sequence[str], preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return what the header says of an image classifier."""
-    return {
-        "task": "image-classification",
-        "labels": list(labels),
-        "preprocessing": asdict(preprocessing),
-    }
 
 
 @contextlib.contextmanager
@@ -154,13 +148,13 @@ def _check_reloaded(model: nn.Module, reloaded: nn.Module, batches: list[Example
 
 def _check_onnx(
     model: nn.Module,
-    run: Callable[[list[Tensor]], list[Tensor]],
+    run: OnnxModel,
     batches: list[ExampleInputs],
 ) -> Check:
     check = compare(
         "model.onnx in ONNX Runtime",
         lambda batch: outputs_of(model, batch),
-        lambda batch: run(tensors_of(batch)),
+        run.on,
         batches,
         dtype="float32",
         relative_tolerance=WORKING_TOLERANCE,

@@ -13,7 +13,7 @@ from ramda_cli.export import export_onnx, export_torch
 from ramda_cli.export.dense import dense_module, uniform_module
 from ramda_cli.export.directories import loading_call, open_directory, write_directory
 from ramda_cli.models.loaded import ModelSource
-from ramda_cli.pipeline.evaluate import read_details
+from ramda_cli.pipeline.describing import read_description
 from ramda_cli.pipeline.probing import (
     Probed,
     check_onnx,
@@ -103,8 +103,8 @@ def _described(probed: Probed) -> dict[str, Any]:
     details = _mapping(probed.document, "details")
     if "preprocessing" not in details:
         return {"preprocessing": {}, "labels": ()}
-    preprocessing, _ = read_details(probed.path, details)
-    return {"preprocessing": asdict(preprocessing), "labels": [str(x) for x in details["labels"]]}
+    found = read_description(probed.path, details)
+    return {"preprocessing": asdict(found.preprocessing), "labels": list(found.labels)}
 
 
 def _mapping(document: dict[str, Any], *keys: str) -> dict[str, Any]:

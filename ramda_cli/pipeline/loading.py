@@ -1,20 +1,73 @@
 """The model and the data of a run, which fit each other."""
 
 import torch
+from torch import Tensor, nn
 
-from ramda_cli.config.schema import RunConfig
+from ramda_cli.config.schema import DataConfig, RunConfig
 from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
-from ramda_cli.models.heads import adapt_head
-from ramda_cli.models.loaded import LoadedModel
+from ramda_cli.data.text import TextBatches, build_texts
+from ramda_cli.models.heads import adapt_head, adapt_labels
+from ramda_cli.models.loaded import LoadedModel, TextPreprocessing
 from ramda_cli.models.loading import load_model
+from ramda_cli.observer import Observer, SilentObserver
+from ramda_cli.pipeline.devices import choose_device
+from ramda_cli.structure.export import evaluation_mode
+from ramda_cli.tasks import EMBEDDING, call
+from ramda_cli.tasks.inputs import moved
 
 
-def load_run(config: RunConfig) -> tuple[LoadedModel, DataBundle, bool]:
-    """Load model and data, fit the head to the classes, and return whether it is a new one."""
+def load_run(config: RunConfig, observer: Observer | None = None) -> tuple[LoadedModel, DataBundle]:
+    """Load model and data, and fit the head to the classes of the data.
+
+    A model that embeds texts aims at its own embeddings, as they are before training.
+    """
     seed = config.training.seed
     torch.manual_seed(seed)
-    loaded = load_model(config.model, image_size=config.data.image_size, seed=seed)
-    data = build_data(config.data, loaded.preprocessing, seed=seed)
-    fitted = adapt_head(loaded, len(data.class_names), seed=seed)
-    return fitted, data, fitted is not loaded
+    loaded = load_model(
+        config.model,
+        image_size=config.data.image_size,
+        max_length=config.data.max_length,
+        seed=seed,
+    )
+    data = load_data(config.data, loaded, seed=seed)
+    if loaded.task is EMBEDDING:
+        device = choose_device(config.training.device)
+        _aim_at_embeddings(loaded.module, data, device, observer or SilentObserver())
+    return fit_head(loaded, data, seed=seed), data
+
+
+def load_data(config: DataConfig, loaded: LoadedModel, *, seed: int) -> DataBundle:
+    """Open the data that a model's task needs: images or texts."""
+    if isinstance(loaded.preprocessing, TextPreprocessing):
+        return build_texts(config, loaded, seed=seed)
+    return build_data(config, loaded.preprocessing, seed=seed)
+
+
+def fit_head(loaded: LoadedModel, data: DataBundle, *, seed: int) -> LoadedModel:
+    """Return a model that tells the classes of the data apart; of transformers, by their names."""
+    if loaded.source.kind != "huggingface":
+        return adapt_head(loaded, len(data.class_names), seed=seed)
+    predicts_a_number = data.task.metric.hub_id == "spearmanr"
+    if not data.class_names and not predicts_a_number:
+        return loaded
+    return adapt_labels(loaded, data.class_names, seed=seed)
+
+
+@torch.no_grad()
+def _aim_at_embeddings(
+    module: nn.Module, data: DataBundle, device: torch.device, observer: Observer
+) -> None:
+    """Give every text its embedding by the model as it is for a target."""
+    module.to(device)
+    with evaluation_mode(module):
+        for name, batches in (("training", data.train), ("validation", data.val)):
+            if not isinstance(batches, TextBatches):
+                raise ValueError("only texts are embedded")
+            observer.stage("embed", f"the {name} texts, by the dense model")
+
+            def embed(inputs: object) -> Tensor:
+                return call(EMBEDDING, module, moved(inputs, device)).cpu()  # type: ignore[arg-type]
+
+            batches.aim_at(torch.cat([embed(inputs) for inputs in batches.in_order()]))
+    module.to("cpu")

@@ -14,8 +14,9 @@ from ramda_cli.export import load
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, penalties
+from ramda_cli.pipeline.describing import describe
 from ramda_cli.pipeline.devices import choose_device, device_name
-from ramda_cli.pipeline.files import discarding_unproven, image_details, write_files
+from ramda_cli.pipeline.files import discarding_unproven, write_files
 from ramda_cli.pipeline.fitting import Fit
 from ramda_cli.pipeline.latency import measure_latency, plan_benchmark
 from ramda_cli.pipeline.loading import load_run
@@ -62,7 +63,8 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
     device = choose_device(config.training.device)
 
     observer.stage("load", config.model.name)
-    loaded, data, new_head = load_run(config)
+    loaded, data = load_run(config, observer)
+    new_head = loaded.new_head
     if new_head and config.training.distill > 0:
         raise ConfigError(
             "the head is new, so the dense model has nothing to teach",
@@ -85,7 +87,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
     groups = counted(len(structure.groups), "group")
     observer.stage("discover", f"{groups}, {counted(cost.size().channels, 'channel')}")
 
-    details = image_details(data.class_names, loaded.preprocessing)
+    details = describe(data.task, data.class_names, loaded.preprocessing)
     fit = Fit(
         loaded.module, structure, penalized, data, config.training,
         cost=cost, budget=planned.budget, details=details,
@@ -115,6 +117,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
             files = write_files(
                 workspace, smaller, cut.plan, proven,
                 details=details, onnx=config.output.onnx, observer=observer,
+                tokenizer=loaded.tokenizer,
             )  # fmt: skip
             latency = _latency(config, workspace, cut.model, loaded, device, observer)
             outcome = Outcome(

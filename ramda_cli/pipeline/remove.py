@@ -10,7 +10,8 @@ from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import DataError, OutputError, StructureError
 from ramda_cli.models.checkpoint import Checkpoint, load_checkpoint
 from ramda_cli.observer import Observer
-from ramda_cli.pipeline.files import discarding_unproven, image_details, write_files
+from ramda_cli.pipeline.describing import describe
+from ramda_cli.pipeline.files import discarding_unproven, write_files
 from ramda_cli.pipeline.proving import proof_batches, prove
 from ramda_cli.pipeline.summary import Outcome, reproducibility, summarize
 from ramda_cli.pipeline.workspace import Workspace
@@ -21,6 +22,7 @@ from ramda_cli.structure.cost import CostModel
 from ramda_cli.surgery import fold_constants_
 from ramda_cli.surgery import remove as remove_channels
 from ramda_cli.surgery.zero_slices import Zeros, ZeroSlices, count_zeros
+from ramda_cli.tasks import IMAGE_CLASSIFICATION
 
 
 def remove(config: RemoveConfig, observer: Observer) -> dict[str, object]:
@@ -118,7 +120,7 @@ def _details(checkpoint: Checkpoint, data: DataBundle | None) -> Mapping[str, An
     labels = checkpoint.labels if data is None else data.class_names
     if checkpoint.preprocessing is None:
         return {"labels": list(labels)} if labels else {}
-    return image_details(labels, checkpoint.preprocessing)
+    return describe(IMAGE_CLASSIFICATION, labels, checkpoint.preprocessing)
 
 
 def _nothing_to_remove(config: RemoveConfig, zeros: Zeros) -> StructureError:

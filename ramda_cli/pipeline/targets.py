@@ -14,6 +14,7 @@ from ramda_cli.report.document import Asked, Latency, Reached
 from ramda_cli.structure import Structure, Support
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.structure.widths import Widths, plan_widths
+from ramda_cli.tasks.inputs import in_parts
 from ramda_cli.training import Budget, Limit, plan_budget
 
 _CLOSE = 0.1
@@ -165,7 +166,7 @@ def _add_latency(
     observer: Observer,
 ) -> LatencyTable:
     """Measure what operators take and make it a cost."""
-    one = tuple(images[:1] for images in loaded.example_inputs)
+    one = in_parts(loaded.example_inputs, 1)[0]
     floor = np.ceil(config.structure.floor * cost.channels).astype(np.int64)
     table = measure_table(
         loaded.module.to(device), structure, one,

@@ -126,12 +126,13 @@ def _usage(report: Report, preprocessing: Mapping[str, Any] | None) -> str:
         "```python",
         "# pip install ramda-cli",
         "import ramda_cli",
+        *(["import transformers"] if "max_length" in (preprocessing or {}) else []),
         "",
         'model = ramda_cli.load("model.safetensors")  # a torch module in eval mode',
-        *(() if preprocessing is None else (_call(report, preprocessing),)),
+        *(() if preprocessing is None else _call(report, preprocessing)),
         "```",
         "",
-        *(() if preprocessing is None else (_images(preprocessing),)),
+        *(() if preprocessing is None else (_inputs(preprocessing),)),
         "Loading needs no base weights, no pickle and no code from this repository."
         f" The file holds a {escaped(report.layout)}.",
     ]
@@ -145,12 +146,22 @@ def _usage(report: Report, preprocessing: Mapping[str, Any] | None) -> str:
     return "\n".join(lines)
 
 
-def _call(report: Report, preprocessing: Mapping[str, Any]) -> str:
+def _call(report: Report, preprocessing: Mapping[str, Any]) -> list[str]:
+    if "max_length" in preprocessing:
+        return [
+            'tokenizer = transformers.AutoTokenizer.from_pretrained(".")',
+            'outputs = model(**tokenizer("a text", return_tensors="pt"))',
+        ]
     shape = " x ".join(str(size) for size in preprocessing["input_size"])
-    return f"logits = model(images)  # N x {shape} to N x {report.model.classes}"
+    return [f"logits = model(images)  # N x {shape} to N x {report.model.classes}"]
 
 
-def _images(preprocessing: Mapping[str, Any]) -> str:
+def _inputs(preprocessing: Mapping[str, Any]) -> str:
+    if "max_length" in preprocessing:
+        return (
+            f"Texts of up to {preprocessing['max_length']:,} tokens were seen in training; the"
+            " tokenizer lies beside the model, and the labels are in the file's header."
+        )
     _, height, width = preprocessing["input_size"]
     mean, std = (_numbers(preprocessing[name]) for name in ("mean", "std"))
     return (

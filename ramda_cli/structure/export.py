@@ -16,13 +16,17 @@ from ramda_cli.tasks.inputs import ExampleInputs, split_inputs
 
 
 def export_graph(
-    module: nn.Module, example_inputs: ExampleInputs, *, fixed: bool = False
+    module: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    fixed: bool = False,
+    free_length: bool = False,
 ) -> ExportedProgram:
     """Export the module in evaluation mode, decomposed, with a free batch size where it allows one.
 
     Dimension 0 of every input is taken for the batch. A batch of one is doubled, because the
     exporter would otherwise treat its size as a constant. With `fixed` all sizes are those of the
-    example.
+    example; with `free_length` dimension 1 of token ids and masks is free too.
 
     Raises:
         StructureError: the module cannot be exported, or keeps state between calls.
@@ -30,18 +34,24 @@ def export_graph(
     args, kwargs = split_inputs(example_inputs)
     if not fixed:
         args, kwargs = pytree.tree_map(_at_least_two, (args, kwargs))
-    return export_call(module, args, kwargs, fixed=fixed)
+    return export_call(module, args, kwargs, fixed=fixed, free_length=free_length)
 
 
 def export_call(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, fixed: bool = False
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    fixed: bool = False,
+    free_length: bool = False,
 ) -> ExportedProgram:
     """Export the module for these very inputs; see `export_graph`.
 
     Raises:
         StructureError: the module cannot be exported, or keeps state between calls.
     """
-    dynamic = pytree.tree_map(_free_batch, (args, kwargs))
+    free = _free_batch_and_length if free_length else _free_batch
+    dynamic = pytree.tree_map(free, (args, kwargs))
     with evaluation_mode(module), torch.no_grad():
         program = None if fixed else _export_free(module, args, kwargs, dynamic)
         program = program or _export_fixed(module, args, kwargs)
@@ -158,3 +168,9 @@ def _first_two(value: Any) -> Any:
 
 def _free_batch(value: Any) -> Any:
     return {0: Dim.AUTO} if isinstance(value, Tensor) and value.ndim > 0 else None
+
+
+def _free_batch_and_length(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.ndim == 2 and not value.is_floating_point():
+        return {0: Dim.AUTO, 1: Dim.AUTO}
+    return _free_batch(value)

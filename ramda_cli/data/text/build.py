@@ -1,0 +1,155 @@
+"""From the name of a table of texts to loaders for a model's task."""
+
+from dataclasses import replace
+
+import numpy as np
+from datasets import Dataset
+
+from ramda_cli.config.schema import DataConfig
+from ramda_cli.data.bundle import DataBundle
+from ramda_cli.data.images import HOLDOUT_SEED, HOLDOUT_SHARE, stratified_indices
+from ramda_cli.data.text.batches import TextBatches
+from ramda_cli.data.text.collating import Collator
+from ramda_cli.data.text.columns import Columns, find_columns
+from ramda_cli.data.text.labels import Labels, labels_of
+from ramda_cli.data.text.sources import Texts, open_texts
+from ramda_cli.data.text.tokenizing import Tokenized, tokenized
+from ramda_cli.errors import DataError
+from ramda_cli.models.loaded import LoadedModel, TextPreprocessing
+from ramda_cli.models.transformers_models import call_settings
+from ramda_cli.tasks import REGRESSION, TEXT_CLASSIFICATION, Task
+
+_UNITS = {"text-generation": "blocks", "fill-mask": "blocks"}
+
+
+def build_texts(config: DataConfig, loaded: LoadedModel, *, seed: int) -> DataBundle:
+    """Open the table, tokenise it, and build training and validation loaders.
+
+    Args:
+        config: the name and how to read it.
+        loaded: the model, its tokenizer and its task.
+        seed: of order and masks. What is held out does not depend on it.
+
+    Raises:
+        DataError: the data cannot be found or read, or does not fit the task.
+    """
+    preprocessing = loaded.preprocessing
+    if not isinstance(preprocessing, TextPreprocessing):
+        raise ValueError("texts need a model that reads them")
+    texts = open_texts(config)
+    name = loaded.task.name
+    columns = find_columns(texts.train, name, config, texts.name)
+    labels = None
+    if name in ("text-classification", "token-classification") and columns.target is not None:
+        labels = labels_of(texts.train, columns.target, texts.name)
+    texts, notes = _with_validation(texts, columns, labels)
+    if texts.val is None:
+        raise ValueError("there must be a validation split")
+    require_columns(texts.val, columns, f"{texts.name}, validation split")
+    task = _task(loaded.task, labels)
+    parts = [
+        tokenized(
+            rows, columns, labels,
+            task=name, tokenizer=loaded.tokenizer, max_length=preprocessing.max_length,
+            where=f"{texts.name}, {kind} split",
+        )
+        for kind, rows in (("training", _limited(texts.train, config.limit, seed)),
+                           ("validation", texts.val))
+    ]  # fmt: skip
+    train, val = parts
+    start = getattr(loaded.module.config, "decoder_start_token_id", None)
+    collate = Collator(
+        name,
+        loaded.tokenizer,
+        preprocessing.inputs,
+        call_settings(loaded.module),
+        decoder_start=start if isinstance(start, int) else None,
+    )
+    sizes = len(train.rows), len(val.rows)
+    unit = _UNITS.get(name, "texts")
+    classes = "" if labels is None or not labels.names else f", {len(labels.names)} classes"
+    return DataBundle(
+        train=TextBatches(
+            train.rows, collate, batch_size=config.batch_size, shuffle=True, seed=seed
+        ),
+        val=TextBatches(
+            val.rows, collate, batch_size=config.eval_batch_size, shuffle=False, seed=0
+        ),
+        class_names=() if labels is None else labels.names,
+        train_size=sizes[0],
+        val_size=sizes[1],
+        description=(
+            f"{texts.name}: {sizes[0]:,} training and {sizes[1]:,} validation {unit}{classes},"
+            f" {preprocessing.max_length} tokens at most"
+        ),
+        fingerprint=texts.fingerprint,
+        notes=(*notes, *_cut_notes(parts, preprocessing.max_length)),
+        hub_id=texts.hub_id,
+        task=task,
+        unit=unit,
+    )
+
+
+def require_columns(rows: Dataset, columns: Columns, where: str) -> None:
+    """Refuse a split that lacks a column of the other.
+
+    Raises:
+        DataError: naming the column, and listing those that there are.
+    """
+    needed = (*columns.inputs, *([columns.target] if columns.target else []))
+    missing = next((name for name in needed if name not in rows.features), None)
+    if missing is not None:
+        raise DataError(
+            f"{where} has no column {missing!r}", hint=f"it has {', '.join(rows.features)}"
+        )
+
+
+def _task(task: Task, labels: Labels | None) -> Task:
+    """A text classification whose labels are decimal numbers is a regression."""
+    if task.name != TEXT_CLASSIFICATION.name or labels is None:
+        return task
+    return TEXT_CLASSIFICATION if labels.names else REGRESSION
+
+
+def _with_validation(
+    texts: Texts, columns: Columns, labels: Labels | None
+) -> tuple[Texts, tuple[str, ...]]:
+    """Hold out a fifth of the training rows where there are no validation rows."""
+    if texts.val is not None:
+        return texts, ()
+    count = len(texts.train)
+    if labels is not None and labels.names and columns.target is not None:
+        stored = texts.train[columns.target][:]
+        flat = [repr(value) for value in stored]
+        _, numbers = np.unique(flat, return_inverse=True)
+    else:
+        numbers = np.zeros(count, dtype=np.int64)
+    held_out = stratified_indices(numbers, share=HOLDOUT_SHARE, seed=HOLDOUT_SEED)
+    if held_out.size == 0:
+        raise DataError(
+            f"{texts.name} has too few texts to hold out a validation split",
+            hint="give more, or a separate validation split",
+        )
+    rest = np.setdiff1d(np.arange(count), held_out)
+    note = (
+        f"{texts.name} has no validation split: {held_out.size:,} of {count:,} training rows are"
+        " held out, the same ones in every run"
+    )
+    train, val = texts.train.select(rest), texts.train.select(held_out)
+    return replace(texts, train=train, val=val), (note,)
+
+
+def _limited(rows: Dataset, limit: int | None, seed: int) -> Dataset:
+    if limit is None or limit >= len(rows):
+        return rows
+    return rows.select(np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit]))
+
+
+def _cut_notes(parts: list[Tokenized], max_length: int) -> tuple[str, ...]:
+    cut, texts = (sum(getattr(part, name) for part in parts) for name in ("cut", "texts"))
+    if not cut:
+        return ()
+    return (
+        f"{cut:,} of {texts:,} texts are longer than {max_length} tokens and are cut:"
+        " --max-length sets how long they may be",
+    )

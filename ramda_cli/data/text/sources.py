@@ -1,0 +1,158 @@
+"""Tables of texts: CSV, JSON lines, parquet and plain text files, and data sets on the hub."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Dataset
+
+from ramda_cli.config.schema import DataConfig
+from ramda_cli.data.hub import load_hub_splits
+from ramda_cli.data.splits import TRAIN_NAMES, VAL_NAMES, Split, find_split, parse_split
+from ramda_cli.data.tables import digest, without_progress
+from ramda_cli.errors import DataError, first_line
+
+_KINDS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".parquet": "parquet",
+    ".txt": "text",
+}
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """The rows of the two splits.
+
+    Attributes:
+        train, val: rows; the second is None where the source has no such split.
+        name: of the source, for the report.
+        fingerprint: hexadecimal digest that changes when the data does.
+        hub_id: of a data set from the Hugging Face hub.
+    """
+
+    train: Dataset
+    val: Dataset | None
+    name: str
+    fingerprint: str
+    hub_id: str | None = None
+
+
+def open_texts(config: DataConfig) -> Texts:
+    """Find the table that a name means, and its training and validation split.
+
+    A file is one split, `train`. In a directory the files' names say their split: `train.csv`,
+    `dev.csv` or `valid.txt`, `test-00000-of-00002.parquet`.
+
+    Raises:
+        DataError: there is none, or a split is missing.
+    """
+    path = Path(config.name).expanduser()
+    if path.is_file() or path.is_dir():
+        files = _files_by_split(path)
+        splits = _read(path, files)
+        listed = [file for each in files.values() for file in each]
+        return _chosen(splits, config, str(path), digest(listed), None)
+    if path.is_absolute() or config.name.startswith((".", "~")) or path.suffix in _KINDS:
+        raise DataError(
+            f"no such file or directory: {config.name}", hint="check the path given to --data"
+        )
+    splits = load_hub_splits(config.name)
+    prints = "-".join(rows._fingerprint for rows in splits.values())
+    return _chosen(splits, config, config.name, prints, config.name)
+
+
+def _files_by_split(path: Path) -> dict[str, list[Path]]:
+    if path.is_file():
+        if path.suffix not in _KINDS:
+            raise DataError(
+                f"{path} is no table of texts",
+                hint=f"give a file that ends in {', '.join(_KINDS)}, or a directory of such",
+            )
+        return {"train": [path]}
+    files = sorted(file for file in path.iterdir() if file.suffix in _KINDS)
+    kinds = {_KINDS[file.suffix] for file in files}
+    if len(kinds) != 1:
+        found = "several kinds of files" if kinds else "no files of texts"
+        raise DataError(
+            f"{path} has {found}", hint=f"give one kind of {', '.join(_KINDS)}, or name a file"
+        )
+    if len(files) == 1:
+        return {"train": files}
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        words = re.split(r"[^a-z]+", file.stem.lower())
+        split = next((_SPLITS[word] for word in words if word in _SPLITS), None)
+        if split is None:
+            raise DataError(
+                f"the name of {file} does not say its split",
+                hint="call the files train, validation and test, or give one file",
+            )
+        by_split.setdefault(split, []).append(file)
+    return by_split
+
+
+def _read(path: Path, files: Mapping[str, list[Path]]) -> dict[str, Dataset]:
+    first = next(iter(files.values()))[0]
+    options: dict[str, Any] = {"sep": "\t"} if first.suffix == ".tsv" else {}
+    named = {split: [str(file) for file in each] for split, each in files.items()}
+    try:
+        with without_progress():
+            return dict(datasets.load_dataset(_KINDS[first.suffix], data_files=named, **options))
+    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
+        cause = error.__cause__ or error
+        raise DataError(
+            f"cannot read {path} as {_KINDS[first.suffix]}: {first_line(cause)}",
+            hint="check the file, and that HF_HOME is a directory that can be written",
+        ) from error
+
+
+def _chosen(
+    splits: Mapping[str, Dataset],
+    config: DataConfig,
+    name: str,
+    fingerprint: str,
+    hub_id: str | None,
+) -> Texts:
+    wanted = parse_split(config.train_split, "--train-split")
+    held = parse_split(config.val_split, "--val-split")
+    train = find_split(list(splits), wanted.name, TRAIN_NAMES, "--train-split", name)
+    if train is None:
+        raise DataError(
+            f"{name} has no training split",
+            hint=f"name it with --train-split; the splits are {', '.join(splits)}",
+        )
+    usual = [split for split in ("validation", *VAL_NAMES) if split != train]
+    val = find_split(list(splits), held.name, usual, "--val-split", name)
+    return Texts(
+        _part(splits[train], wanted, f"{name}, split {train}"),
+        None if val is None else _part(splits[val], held, f"{name}, split {val}"),
+        name,
+        fingerprint,
+        hub_id,
+    )
+
+
+def _part(rows: Dataset, split: Split, where: str) -> Dataset:
+    chosen = split.rows(len(rows))
+    if not chosen:
+        raise DataError(
+            f"no row of {where} is in the range asked for: it has {len(rows)}",
+            hint="correct the range in --train-split or --val-split",
+        )
+    return rows if len(chosen) == len(rows) else rows.select(chosen)

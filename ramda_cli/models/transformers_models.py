@@ -1,0 +1,244 @@
+"""Models of transformers, from a directory or the hub: class, weights, tokenizer, inputs.
+
+Weights come from safetensors only, and no code that comes with a model is run.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ramda_cli.config.schema import ModelConfig
+from ramda_cli.errors import MODEL_FAILURES, ModelError, first_line
+from ramda_cli.models.huggingface import build_huggingface, describe_huggingface, fill_huggingface
+from ramda_cli.models.loaded import LoadedModel, ModelSource, Preprocessing, TextPreprocessing
+from ramda_cli.models.masks import apply_masks
+from ramda_cli.models.model_config import Place, read_json
+from ramda_cli.models.randomness import example_images, seeded
+from ramda_cli.models.transformers_tasks import choose_class
+from ramda_cli.models.transformers_weights import pretrained_tensors
+from ramda_cli.models.weights import read_weights
+from ramda_cli.tasks import (
+    IMAGE_CLASSIFICATION,
+    TEXT2TEXT_GENERATION,
+    TEXT_CLASSIFICATION,
+    TOKEN_CLASSIFICATION,
+    Task,
+)
+
+_LENGTH = 128
+_BLOCK = 256
+_IMAGE_SIZE = 224
+_LANGUAGE_MODELS = ("text-generation", "fill-mask")
+_WITH_CLASSES = (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION)
+_INPUTS = ("input_ids", "token_type_ids", "attention_mask", "decoder_input_ids")
+# How attention is computed is not what.
+_ATTENTION = ("_attn_implementation", "attn_implementation")
+
+
+def load_transformers(
+    place: Place,
+    config: Mapping[str, Any],
+    settings: ModelConfig,
+    *,
+    image_size: int | None = None,
+    max_length: int | None = None,
+    seed: int = 0,
+) -> LoadedModel:
+    """Build the class that does the task, and load weights and tokenizer.
+
+    Tensors of a head that the files lack start from random weights, with a note; anything else
+    must be there.
+
+    Args:
+        place: where the files are.
+        config: the model's `config.json`.
+        settings: the choice of task and weights.
+        image_size: side in pixels, of a vision model; its own when not given.
+        max_length: most tokens of a text.
+        seed: of what starts from random weights.
+
+    Raises:
+        ModelError: the model cannot be built, or its files do not fit.
+    """
+    name, task = choose_class(config, settings.task, place.given)
+    plain = {key: value for key, value in config.items() if key not in _ATTENTION}
+    try:
+        with seeded(seed):
+            module = build_huggingface(name, plain)
+    except MODEL_FAILURES as error:
+        raise ModelError(
+            f"{name} cannot be built from the configuration of {place.origin}: {first_line(error)}",
+            hint="install the transformers version that wrote it",
+        ) from error
+    module, new, origin = _weighted(module, name, place, settings, seed)
+    notes = (f"{', '.join(new)} of {place.given} started from random weights",) if new else ()
+    described = describe_huggingface(module)
+    if described is None:
+        raise ModelError(f"{name} is not a class of transformers", hint="name one that is")
+    tokenizer = None
+    preprocessing: Preprocessing | TextPreprocessing
+    if _is_of_images(module):
+        preprocessing = _image_preprocessing(module, place, image_size)
+        inputs: Any = (example_images(preprocessing.input_size),)
+    else:
+        tokenizer = load_tokenizer(place, module)
+        preprocessing = TextPreprocessing(
+            _max_length(module, task, max_length), input_names(module, tokenizer)
+        )
+        inputs = example_texts(module, preprocessing)
+    labels = getattr(module.config, "id2label", None) if task in _WITH_CLASSES else None
+    return LoadedModel(
+        module=module.float().eval(),
+        example_inputs=inputs,
+        source=ModelSource("huggingface", *described, weights=origin),
+        preprocessing=preprocessing,
+        num_classes=len(labels) if labels else 0,
+        notes=notes,
+        task=task,
+        new_head=bool(new),
+        tokenizer=tokenizer,
+        labels=tuple(str(label) for label in labels.values()) if labels else (),
+    )
+
+
+def _weighted(
+    module: nn.Module, name: str, place: Place, settings: ModelConfig, seed: int
+) -> tuple[nn.Module, list[str], str]:
+    """Return the model with its weights, the tensors that these lack, and where they are from."""
+    if settings.weights is not None:
+        state, origin = apply_masks(read_weights(settings.weights)), str(settings.weights)
+    elif settings.pretrained:
+        state, origin = pretrained_tensors(place), place.origin
+    else:
+        return module, [], "random initialization"
+    with seeded(seed):
+        module, missing = fill_huggingface(module, state, origin)
+    return module, missing, origin
+
+
+def load_tokenizer(place: Place, module: nn.Module) -> Any:
+    """Load the fast tokenizer of a model; a missing token for padding is that of the end.
+
+    Raises:
+        ModelError: there is none, or it has more tokens than the model.
+    """
+    from transformers import AutoTokenizer
+
+    if place.file("tokenizer.json") is None and place.file("tokenizer_config.json") is None:
+        raise ModelError(
+            f"{place.origin} has no tokenizer",
+            hint="put the tokenizer's files beside the model: tokenizer.save_pretrained(DIR)",
+        )
+    source = str(place.folder) if place.folder is not None else place.repository
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=place.revision, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(
+            f"the tokenizer of {place.origin} cannot be loaded: {first_line(error)}",
+            hint="write it again with tokenizer.save_pretrained(DIR)",
+        ) from error
+    config: Any = module.config
+    words = len(tokenizer)
+    if words > config.vocab_size:
+        raise ModelError(
+            f"the tokenizer of {place.origin} has {words:,} tokens, the model"
+            f" {config.vocab_size:,}",
+            hint="give the tokenizer that the model was trained with",
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ModelError(
+            f"the tokenizer of {place.origin} has neither a token for padding nor for the end",
+            hint="set tokenizer.pad_token and save it again",
+        )
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    return tokenizer
+
+
+def input_names(module: nn.Module, tokenizer: Any) -> tuple[str, ...]:
+    """Return the tensors that a text model is given: what its tokenizer makes and it takes."""
+    config: Any = module.config
+    made = {*tokenizer.model_input_names, *(["decoder_input_ids"] * config.is_encoder_decoder)}
+    takes = inspect.signature(module.forward).parameters
+    return tuple(name for name in _INPUTS if name in made and name in takes)
+
+
+def example_texts(module: nn.Module, preprocessing: TextPreprocessing) -> dict[str, Any]:
+    """Return two random texts of the longest length, as the model's forward takes them."""
+    config: Any = module.config
+    shape = (2, preprocessing.max_length)
+    generator = torch.Generator().manual_seed(0)
+    made = {
+        "input_ids": torch.randint(config.vocab_size, shape, generator=generator),
+        "token_type_ids": torch.zeros(shape, dtype=torch.int64),
+        "attention_mask": torch.ones(shape, dtype=torch.int64),
+        "decoder_input_ids": torch.randint(config.vocab_size, shape, generator=generator),
+    }
+    return {name: made[name] for name in preprocessing.inputs} | call_settings(module)
+
+
+def call_settings(module: nn.Module) -> dict[str, Any]:
+    """Return settings of a call: without a cache among the outputs, where there could be one."""
+    takes = inspect.signature(module.forward).parameters
+    return {"use_cache": False} if "use_cache" in takes else {}
+
+
+def _is_of_images(module: nn.Module) -> bool:
+    return "pixel_values" in inspect.signature(module.forward).parameters
+
+
+def _max_length(module: nn.Module, task: Task, asked: int | None) -> int:
+    config: Any = module.config
+    most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    offset = _position_offset(module)
+    most = None if most is None or most <= 0 else most - offset
+    if asked is not None and most is not None and asked > most:
+        raise ModelError(
+            f"--max-length {asked} is more than the model takes: {most} tokens",
+            hint=f"give --max-length {most} or less",
+        )
+    usual = _BLOCK if task.name in (*_LANGUAGE_MODELS, TEXT2TEXT_GENERATION.name) else _LENGTH
+    return asked or (usual if most is None else min(usual, most))
+
+
+def _position_offset(module: nn.Module) -> int:
+    """Return how many positions a model keeps for itself: RoBERTa's begin after the padding's."""
+    embeddings = next(
+        (m for n, m in module.named_modules() if n.endswith("position_embeddings")), None
+    )
+    if not isinstance(embeddings, nn.Embedding) or embeddings.padding_idx is None:
+        return 0
+    return embeddings.padding_idx + 1
+
+
+def _image_preprocessing(module: nn.Module, place: Place, image_size: int | None) -> Preprocessing:
+    config: Any = module.config
+    path = place.file("preprocessor_config.json")
+    stored = {} if path is None else read_json(path)
+    side = image_size or getattr(config, "image_size", None) or _side(stored) or _IMAGE_SIZE
+    height, width = side if isinstance(side, list | tuple) else (side, side)
+    channels = getattr(config, "num_channels", 3)
+    mean = tuple(stored.get("image_mean") or (0.5,) * channels)
+    std = tuple(stored.get("image_std") or (0.5,) * channels)
+    resamples = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+    return Preprocessing(
+        input_size=(channels, int(height), int(width)),
+        mean=mean[:channels],
+        std=std[:channels],
+        interpolation=resamples.get(stored.get("resample", 3), "bicubic"),
+        crop_pct=float(stored.get("crop_pct") or 1.0),
+    )
+
+
+def _side(stored: Mapping[str, Any]) -> int | None:
+    size = stored.get("crop_size") or stored.get("size")
+    if isinstance(size, Mapping):
+        size = size.get("height") or size.get("shortest_edge")
+    return size if isinstance(size, int) else None

@@ -1,0 +1,48 @@
+"""The safetensors files of a transformers model, whole or in shards."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from ramda_cli.errors import ModelError
+from ramda_cli.models.masks import apply_masks
+from ramda_cli.models.model_config import Place, read_json
+from ramda_cli.models.weights import read_weights
+
+_WHOLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+
+
+def pretrained_tensors(place: Place) -> dict[str, Tensor]:
+    """Return all tensors of a model, with the masks of `torch.nn.utils.prune` applied.
+
+    Raises:
+        ModelError: there are none as safetensors, or a file cannot be read.
+    """
+    whole = place.file(_WHOLE)
+    if whole is not None:
+        return apply_masks(read_weights(whole))
+    index = place.file(_INDEX)
+    if index is None:
+        raise ModelError(
+            f"{place.origin} has no weights as safetensors, and pickled weights are never opened",
+            hint="pass --weights FILE.safetensors, or --no-pretrained",
+        )
+    state: dict[str, Tensor] = {}
+    for name in _shards(index):
+        path = place.file(name)
+        if path is None:
+            raise ModelError(
+                f"{place.origin} lacks {name}, which its index names", hint="download it again"
+            )
+        state.update(read_weights(path))
+    return apply_masks(state)
+
+
+def _shards(index: Path) -> list[str]:
+    named = read_json(index).get("weight_map")
+    files = set(named.values()) if isinstance(named, dict) else set()
+    plain = all(isinstance(name, str) and Path(name).name == name for name in files)
+    if not files or not plain:
+        raise ModelError(f"{index} names no files", hint="download it again")
+    return sorted(files)

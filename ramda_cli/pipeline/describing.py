@@ -1,0 +1,93 @@
+"""What the header of a file says of its inputs and outputs, and reading it back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from timm.data.transforms import str_to_interp_mode
+
+from ramda_cli.errors import FileFormatError, ModelError
+from ramda_cli.models.loaded import Preprocessing, TextPreprocessing
+from ramda_cli.models.transformers_tasks import task_called
+from ramda_cli.tasks import REGRESSION, Task
+
+_LARGEST_SIDE = 4096
+_MOST_TOKENS = 2**20
+_INPUTS = {"input_ids", "token_type_ids", "attention_mask", "decoder_input_ids"}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model is for.
+
+    Attributes:
+        task: of it.
+        labels: names of its classes.
+        preprocessing: what its images or texts must look like.
+    """
+
+    task: Task
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing | TextPreprocessing
+
+
+def describe(
+    task: Task, labels: Sequence[str], preprocessing: Preprocessing | TextPreprocessing
+) -> dict[str, Any]:
+    """Return facts for a header, in plain JSON."""
+    return {
+        "task": task.name,
+        "metric": task.metric.hub_id,
+        "labels": list(labels),
+        "preprocessing": asdict(preprocessing),
+    }
+
+
+def read_description(path: Path, details: object) -> Description:
+    """Return what a header says of a model; it is untrusted.
+
+    Raises:
+        FileFormatError: it does not say it, or a value is out of range.
+    """
+    try:
+        if not isinstance(details, Mapping):
+            raise TypeError("no details")
+        stored = details["preprocessing"]
+        task = task_called(str(details.get("task", "image-classification")))
+        if details.get("metric") == REGRESSION.metric.hub_id:
+            task = REGRESSION
+        labels = tuple(str(label) for label in details["labels"])
+        preprocessing = _texts(stored) if "max_length" in stored else _images(stored)
+    except (KeyError, TypeError, ValueError, OverflowError, ModelError) as error:
+        raise FileFormatError(
+            f"{path} does not say what its inputs must look like",
+            hint="write it with `ramda prune`; `ramda_cli.save` alone does not record it",
+        ) from error
+    return Description(task, labels, preprocessing)
+
+
+def _texts(stored: Mapping[str, Any]) -> TextPreprocessing:
+    length, inputs = int(stored["max_length"]), tuple(str(name) for name in stored["inputs"])
+    if not 1 <= length <= _MOST_TOKENS or not inputs or not set(inputs) <= _INPUTS:
+        raise ValueError("a value is out of range")
+    return TextPreprocessing(length, inputs)
+
+
+def _images(stored: Mapping[str, Any]) -> Preprocessing:
+    preprocessing = Preprocessing(
+        input_size=tuple(int(size) for size in stored["input_size"]),  # type: ignore[arg-type]
+        mean=tuple(float(value) for value in stored["mean"]),
+        std=tuple(float(value) for value in stored["std"]),
+        interpolation=str(stored["interpolation"]),
+        crop_pct=float(stored["crop_pct"]),
+    )
+    channels, height, width = preprocessing.input_size
+    sizes = channels in (1, 3) and 1 <= min(height, width) <= max(height, width) <= _LARGEST_SIDE
+    per_channel = len(preprocessing.mean) == len(preprocessing.std) == channels
+    if not sizes or not per_channel or min(preprocessing.std) <= 0:
+        raise ValueError("a value is out of range")
+    if not 0 < preprocessing.crop_pct <= 1:
+        raise ValueError("a value is out of range")
+    str_to_interp_mode(preprocessing.interpolation)
+    return preprocessing
