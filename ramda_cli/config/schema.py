@@ -228,6 +228,10 @@ class TargetConfig(_Section):
         macs: multiply-accumulates of one input.
         params: trainable parameters.
         channels: removable channels.
+        heads: attention heads, or groups of query heads that share keys and values.
+        ffn: hidden units of feed-forward layers.
+        body_macs: multiply-accumulates but those of a layer onto the vocabulary.
+        body_params: parameters but those of the token embedding and such a layer.
         size_mb: bytes of the tensors in `model.safetensors`.
         latency: time of one input on the device of the run.
     """
@@ -235,15 +239,31 @@ class TargetConfig(_Section):
     macs: Count | None = None
     params: Count | None = None
     channels: Count | None = None
+    heads: Count | None = None
+    ffn: Count | None = None
+    body_macs: Count | None = None
+    body_params: Count | None = None
     size_mb: Megabytes | None = None
     latency: Milliseconds | None = None
 
-    @field_validator("macs", "params", "channels")
+    @field_validator("macs", "params", "channels", "heads", "ffn", "body_macs", "body_params")
     @classmethod
     def _whole_above_one(cls, amount: float | None) -> float | None:
         if amount is not None and amount > 1 and not amount.is_integer():
             raise ValueError("an amount above 1 is a count")
         return amount
+
+    @model_validator(mode="after")
+    def _kinds_apart(self) -> Self:
+        kinds = [name for name in ("heads", "ffn") if getattr(self, name) is not None]
+        others = [name for name in self.amounts if name not in ("heads", "ffn")]
+        if kinds and others:
+            raise ConfigError(
+                f"target {kinds[0]} says what of one kind stays, and {others[0].replace('_', '-')}"
+                " what of the whole",
+                hint="give heads and ffn, or one of the others",
+            )
+        return self
 
     @property
     def amounts(self) -> dict[str, float]:

@@ -17,6 +17,10 @@ _UNITS = {
     "macs": "MACs",
     "params": "parameters",
     "channels": "channels",
+    "heads": "attention heads",
+    "ffn": "feed-forward units",
+    "body_macs": "MACs without the vocabulary",
+    "body_params": "parameters without the vocabulary",
     "size_mb": "size",
     "latency": "latency",
 }

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from torch import fx
 
 from ramda_cli.structure.discover import Structure
+from ramda_cli.structure.kinds import attention_heads, hidden_units
+from ramda_cli.structure.labels import Value
 from ramda_cli.structure.size_terms import Counts, Products, SizeTerms, Term, pack
-from ramda_cli.structure.trace import Trace
+from ramda_cli.structure.trace import Trace, operator_name
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class CostModel:
             "params": _params(sizes, traced),
             "channels": [(1.0, [(0.0, np.ones_like(self.channels))])],
             "size_mb": _bytes(sizes, traced),
+            "heads": _count(attention_heads(structure)),
+            "ffn": _count(hidden_units(structure)),
+            "body_macs": _body_macs(sizes, traced),
+            "body_params": _body_params(sizes, traced),
         }
         self._products = {name: pack(each, self.channels.size) for name, each in terms.items()}
 
@@ -60,11 +68,16 @@ class CostModel:
         """Return one of the costs, in whole units.
 
         Args:
-            metric: `macs`, `params`, `channels`, `size_mb` in bytes of the state dict's tensors, or
-                another that `add` has named.
+            metric: `macs`, `params`, `channels`, `size_mb` in bytes of the state dict's tensors,
+                `heads` of attention, `ffn` units, `body_macs` and `body_params` without
+                embeddings and the layer onto the vocabulary, or another that `add` has named.
             kept: channels of each group.
         """
         return round(self._products[metric](kept))
+
+    def depends_on(self, metric: str) -> npt.NDArray[np.bool_]:
+        """Tell for each group whether a cost depends on it."""
+        return (self._products[metric].slope != 0).any(axis=0)
 
     def products(self, metric: str) -> Products:
         """Return the formula behind `measure`."""
@@ -89,6 +102,54 @@ def _params(sizes: SizeTerms, traced: Trace) -> list[Term]:
     trainable = set(traced.program.graph_signature.parameters)
     named = traced.parameters.items()
     return [(1.0, sizes.elements(value)) for name, value in named if name in trainable]
+
+
+def _count(chosen: npt.NDArray[np.bool_]) -> list[Term]:
+    return [(1.0, [(0.0, chosen.astype(np.float64))])]
+
+
+def _body_macs(sizes: SizeTerms, traced: Trace) -> list[Term]:
+    """Return the MACs without those of linear layers that have an output for every word."""
+    vocabularies = _vocabularies(traced)
+    return [
+        term
+        for node in traced.program.graph.nodes
+        if node.op == "call_function" and _outputs(node, traced) not in vocabularies
+        for term in sizes.contraction(node)
+    ]
+
+
+def _body_params(sizes: SizeTerms, traced: Trace) -> list[Term]:
+    """Return the parameters that have no row for every word."""
+    trainable = set(traced.program.graph_signature.parameters)
+    vocabularies = _vocabularies(traced)
+    return [
+        (1.0, sizes.elements(value))
+        for name, value in traced.parameters.items()
+        if name in trainable and value.shape[:1] not in vocabularies
+    ]
+
+
+def _vocabularies(traced: Trace) -> set[tuple[int, ...]]:
+    """Return how many rows the token embedding has: the largest that is looked up."""
+    rows = [
+        _rows(node.args[0], traced)
+        for node in traced.program.graph.nodes
+        if node.op == "call_function" and operator_name(node.target) == "embedding"
+    ]
+    return {max(rows)} if rows else set()
+
+
+def _rows(node: object, traced: Trace) -> tuple[int, ...]:
+    value = traced.values[node.name] if isinstance(node, fx.Node) else None
+    return value.shape[:1] if isinstance(value, Value) else ()
+
+
+def _outputs(node: fx.Node, traced: Trace) -> tuple[int, ...]:
+    """Return the number of outputs of a linear layer; nothing of any other call."""
+    if operator_name(node.target) != "linear":
+        return ()
+    return _rows(node.args[1], traced)
 
 
 def _bytes(sizes: SizeTerms, traced: Trace) -> list[Term]:

@@ -7,7 +7,7 @@ convolution costs the product of what it reads and writes), so it is computed fo
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
 
@@ -28,6 +28,9 @@ Mask = npt.NDArray[np.bool_]
 
 _CLOSE = 0.005
 """A set within this share below the budget is taken at once."""
+
+_KINDS = {"heads", "ffn"}
+"""Metrics that count channels of one kind, and nothing of the others."""
 
 _UNITS = {"size_mb": 10**6, "latency": 10**6}
 """What a megabyte and a millisecond are of the units that are counted: bytes and nanoseconds."""
@@ -89,6 +92,19 @@ class Budget:
             saved[group] = (saves[to_save > 0] / to_save[to_save > 0]).sum()
         return saved[self.group_of_channel]
 
+    @cached_property
+    def parts(self) -> tuple["Budget", ...]:
+        """One budget for each limit, where every limit is of one kind of channels alone."""
+        if not {limit.metric for limit in self.limits} <= _KINDS or len(self.limits) < 2:
+            return ()
+        return tuple(replace(self, limits=(limit,)) for limit in self.limits)
+
+    @cached_property
+    def in_scope(self) -> Mask:
+        """Which channels any of the limits depends on."""
+        groups = np.logical_or.reduce([self.cost.depends_on(x.metric) for x in self.limits])
+        return groups[self.group_of_channel]
+
     @property
     def group_of_channel(self) -> npt.NDArray[np.int64]:
         """The group's number for every channel, one group after the other."""
@@ -111,7 +127,12 @@ class Budget:
             exact: look beyond the order for the last channels, so that the rest costs hardly
                 less than `counts` even where one channel is a large step.
         """
-        blocks = self._removable_blocks(scores)
+        if self.parts:
+            each = [
+                part.choose(scores, counts[[at]], exact=exact) for at, part in enumerate(self.parts)
+            ]
+            return np.logical_or.reduce(each)
+        blocks = self._removable_blocks(np.where(self.in_scope, scores, np.inf))
         low, high = 0, len(blocks)
         while low < high:
             middle = (low + high) // 2
