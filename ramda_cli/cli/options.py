@@ -256,6 +256,25 @@ Epochs = Annotated[
     int | None,
     _setting(TrainingConfig, "epochs", "--epochs", panel="Training", help="Passes over the data."),
 ]
+MaxSteps = Annotated[
+    int | None,
+    _option(
+        "--max-steps",
+        panel="Training",
+        help="Optimizer steps in all; the epochs are then parts of passes. Whole passes by"
+        " default.",
+    ),
+]
+Accumulate = Annotated[
+    int | None,
+    _setting(
+        TrainingConfig,
+        "accumulate",
+        "--accumulate",
+        panel="Training",
+        help="Batches of which a step's gradient is the mean.",
+    ),
+]
 RecoverEpochs = Annotated[
     int | None,
     _option(

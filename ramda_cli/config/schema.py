@@ -145,6 +145,11 @@ class TrainingConfig(_Section):
         method: `ramda`; or, to compare with, `taylor` (gradual) or `magnitude` (one-shot L2), both
             under AdamW, to the same target and with the same proof.
         epochs: passes over the training data, before the removal and after it.
+        max_steps: optimizer steps in all: each of the epochs is then a part of a pass, in a new
+            order; whole passes when not given.
+        accumulate: batches of which one step's gradient is the mean.
+        checkpointing: whether activations are computed again for the gradients, which needs less
+            memory and more time; of models of transformers and timm that can.
         recover_epochs: how many of them come after the removal, on the smaller model. With a target
             all that follow the freeze, and with a weight none, when not given.
         lr: RAMDA's step size, decayed linearly to zero with a target; with a weight it follows
@@ -176,6 +181,9 @@ class TrainingConfig(_Section):
 
     method: Method = "ramda"
     epochs: Annotated[int, Field(ge=1)] = 10
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    checkpointing: bool = False
     recover_epochs: Annotated[int, Field(ge=0)] | None = None
     lr: Annotated[float, Field(gt=0.0)] = 3e-3
     warm_up: Annotated[float, Field(ge=0.0)] = 0.0
@@ -200,6 +208,12 @@ class TrainingConfig(_Section):
 
     @model_validator(mode="after")
     def _milestones_inside_the_run(self) -> Self:
+        if self.max_steps is not None and self.max_steps < self.epochs:
+            raise ConfigError(
+                f"training.max_steps {self.max_steps} leaves no step for each of {self.epochs}"
+                " epochs",
+                hint=f"give --epochs {self.max_steps} or less",
+            )
         ordered = all(first < second for first, second in pairwise(self.milestones))
         before = self.epochs - (self.recover_epochs or 0)
         if before < 1:

@@ -22,6 +22,7 @@ from ramda_cli.structure import Structure, identify
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.surgery import RemovalPlan
 from ramda_cli.training import Budget, Epoch, Trained, Training
+from ramda_cli.training.memory import checkpoint_activations_
 from ramda_cli.training.methods import LABELS
 
 
@@ -65,6 +66,8 @@ class Fit:
     ) -> None:
         # Convolutions are faster with the channels innermost, on the CPU as on a GPU.
         model.to(device).to(memory_format=torch.channels_last)
+        if config.checkpointing:
+            checkpoint_activations_(model)
         self._config = config
         self._details = details
         self._device = device

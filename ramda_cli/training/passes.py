@@ -1,8 +1,9 @@
 """Passes over the training data: a step for each batch, whatever model and optimizer."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,10 @@ class Passes:
         self._mixing = Mixing(config, classes=len(data.class_names))
         self._device = device
         self._observer = observer
-        self.per_epoch = len(data.train)
+        self._accumulate = min(config.accumulate, len(data.train))
+        self.per_epoch = len(data.train) // self._accumulate
+        if config.max_steps is not None:
+            self.per_epoch = min(self.per_epoch, config.max_steps // config.epochs)
         self.total = config.epochs * self.per_epoch
         self.step = 0
 
@@ -62,7 +66,7 @@ class Passes:
         after_step: Callable[[], None],
         shown: Callable[[], Mapping[str, float]],
     ) -> float:
-        """Take a step for every batch of an epoch, and return the mean loss.
+        """Take the steps of an epoch, and return the mean loss.
 
         Args:
             epoch: counted from 1.
@@ -81,10 +85,10 @@ class Passes:
             freeze_batch_norm_(model)
         self._data.train.set_epoch(epoch - 1)
         total = torch.zeros((), device=self._device)
-        for number, (inputs, targets) in enumerate(self._data.train):
+        batches = enumerate(self._data.train)
+        for _ in range(self.per_epoch):
             before_step()
-            batch = moved(inputs, self._device), targets.to(self._device)
-            loss = self._take(model, optimizer, *self._mixing(*batch, epoch=epoch, batch=number))
+            loss = self._take(model, optimizer, islice(batches, self._accumulate), epoch)
             total += loss
             self.step += 1
             after_step()
@@ -98,17 +102,23 @@ class Passes:
         self,
         model: nn.Module,
         optimizer: ProximalOptimizer,
-        inputs: ExampleInputs,
-        targets: Tensor,
+        batches: Iterable[tuple[int, tuple[ExampleInputs, Tensor]]],
+        epoch: int,
     ) -> Tensor:
+        """Take a step on the mean gradient of some batches, and return their mean loss."""
         optimizer.zero_grad()
-        with self._autocast():
-            loss = self._objective(model, inputs, targets)
-        loss.backward()
+        total = torch.zeros((), device=self._device)
+        for number, (inputs, targets) in batches:
+            batch = moved(inputs, self._device), targets.to(self._device)
+            mixed = self._mixing(*batch, epoch=epoch, batch=number)
+            with self._autocast():
+                loss = self._objective(model, *mixed) / self._accumulate
+            loss.backward()
+            total += loss.detach()
         if self._config.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), self._config.clip_norm)
         optimizer.step()
-        return loss.detach()
+        return total
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self._config.precision == "fp32":

@@ -47,10 +47,14 @@ def structure_of(model: nn.Module) -> Structure:
     return discover(model, torch.zeros(2, 1, 8, 8))
 
 
-def digits(seed: int = 0, *, limit: int = 256) -> DataBundle:
+def digits(
+    seed: int = 0, *, limit: int = 256, batch_size: int = 32, augment: str = "auto"
+) -> DataBundle:
     preprocessing = Preprocessing((1, 8, 8), mean=(0.305,), std=(0.376,))
     return build_data(
-        DataConfig(name="digits", batch_size=32, limit=limit), preprocessing, seed=seed
+        DataConfig(name="digits", batch_size=batch_size, limit=limit, augment=augment),
+        preprocessing,
+        seed=seed,
     )
 
 
