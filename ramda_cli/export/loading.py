@@ -17,6 +17,7 @@ from ramda_cli.errors import MODEL_FAILURES, FileFormatError, ModelError, first_
 from ramda_cli.export.program_json import program_from_json
 from ramda_cli.file_header import read_header
 from ramda_cli.models.building import build_module
+from ramda_cli.models.huggingface import set_generation_
 from ramda_cli.models.loaded import ModelSource
 from ramda_cli.surgery import GraphModel, GraphProgram
 from ramda_cli.surgery.patches import apply_patches_, set_module_, set_tensor_
@@ -43,7 +44,11 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
             raise _does_not_fit(path, f"{name} shares {target} and is there itself")
         tensors[name] = tensors[target]
     if document.get("layout") == "native":
-        return _load_native(path, document, tensors).eval()
+        module = _load_native(path, document, tensors).eval()
+        generation = _mapping(document, "details").get("generation")
+        if isinstance(generation, dict):
+            set_generation_(module, generation)
+        return module
     if document.get("layout") == "graph":
         return _load_graph(path, document, tensors).eval()
     raise _does_not_fit(path, f"its layout is {document.get('layout')!r}")

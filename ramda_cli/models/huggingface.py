@@ -121,6 +121,17 @@ def fill_huggingface(
     return filled, sorted({*missing, *wrong})
 
 
+def set_generation_(module: nn.Module, settings: Mapping[str, Any]) -> None:
+    """Let a model generate by these settings, plain data alone, in place."""
+    from transformers import GenerationConfig
+
+    library: Any = module
+    if getattr(module, "generation_config", None) is None:
+        return
+    plain = {k: v for k, v in settings.items() if isinstance(v, bool | int | float | str | list)}
+    library.generation_config = GenerationConfig.from_dict(plain)
+
+
 def with_classes(module: nn.Module, labels: Sequence[str]) -> nn.Module:
     """Return the same model for these classes; its head is new where their number differs.
 

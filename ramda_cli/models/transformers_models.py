@@ -12,7 +12,12 @@ from torch import nn
 
 from ramda_cli.config.schema import ModelConfig
 from ramda_cli.errors import MODEL_FAILURES, ModelError, first_line
-from ramda_cli.models.huggingface import build_huggingface, describe_huggingface, fill_huggingface
+from ramda_cli.models.huggingface import (
+    build_huggingface,
+    describe_huggingface,
+    fill_huggingface,
+    set_generation_,
+)
 from ramda_cli.models.loaded import LoadedModel, ModelSource, Preprocessing, TextPreprocessing
 from ramda_cli.models.masks import apply_masks
 from ramda_cli.models.model_config import Place, read_json
@@ -75,6 +80,9 @@ def load_transformers(
         ) from error
     module, new, origin = _weighted(module, name, place, settings, seed)
     notes = (f"{', '.join(new)} of {place.given} started from random weights",) if new else ()
+    generation = place.file("generation_config.json")
+    if generation is not None:
+        set_generation_(module, read_json(generation))
     described = describe_huggingface(module)
     if described is None:
         raise ModelError(f"{name} is not a class of transformers", hint="name one that is")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from timm.data.transforms import str_to_interp_mode
+from torch import nn
 
 from ramda_cli.errors import FileFormatError, ModelError
 from ramda_cli.models.loaded import Preprocessing, TextPreprocessing
@@ -33,10 +34,15 @@ class Description:
 
 
 def describe(
-    task: Task, labels: Sequence[str], preprocessing: Preprocessing | TextPreprocessing
+    task: Task,
+    labels: Sequence[str],
+    preprocessing: Preprocessing | TextPreprocessing,
+    module: nn.Module | None = None,
 ) -> dict[str, Any]:
-    """Return facts for a header, in plain JSON."""
-    return {
+    """Return facts for a header, in plain JSON; a module may say how it generates."""
+    generation: Any = getattr(module, "generation_config", None)
+    generates = {} if generation is None else {"generation": generation.to_diff_dict()}
+    return generates | {
         "task": task.name,
         "metric": task.metric.hub_id,
         "labels": list(labels),

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ramda_cli.errors import EquivalenceError
+from ramda_cli.errors import EquivalenceError, ModelError
 from ramda_cli.export import OnnxModel, export_onnx, load, read_tensors, save
+from ramda_cli.export.dense import uniform_module
+from ramda_cli.export.directories import open_directory
 from ramda_cli.observer import Observer
 from ramda_cli.pipeline.proving import Proven, require
 from ramda_cli.pipeline.workspace import Workspace
@@ -39,6 +41,7 @@ class WrittenFiles:
         plan: how it was made.
         details: facts in the header.
         layout: `native` or `graph`.
+        alone: whether the model's own library loads the directory without RAMDA.
         proven: with the checks of the files added to the proof.
         reloaded, onnx: the metric of what was read back.
     """
@@ -48,6 +51,7 @@ class WrittenFiles:
     plan: RemovalPlan
     details: dict[str, Any]
     layout: str
+    alone: bool
     proven: Proven
     reloaded: float | None
     onnx: float | None
@@ -89,10 +93,12 @@ def write_files(
     onnx: bool,
     observer: Observer,
     tokenizer: Any = None,
+    uniform: bool = False,
 ) -> WrittenFiles:
     """Write the safetensors and the ONNX file, and prove each by what it gives when read back.
 
     `details` are facts for the header: task, labels, preprocessing. A tokenizer travels along.
+    With `uniform` widths a configuration of transformers does, where it can say them.
 
     Raises:
         EquivalenceError: a file does not compute what the trained model computes.
@@ -108,6 +114,12 @@ def write_files(
     reloaded_metric = onnx_metric = None
     if data is not None:
         reloaded_metric = evaluate(reloaded, data.task, data.val, device=torch.device("cpu"))
+    alone = uniform and _write_configuration(workspace, smaller, plan, observer)
+    if alone and plan.source is not None:
+        plain = open_directory(plan.source, workspace.directory)
+        checks.append(
+            _check_reloaded(proven.model, plain, batches, "the directory, by its library")
+        )
     if onnx:
         observer.stage("export", _ONNX)
         export_onnx(smaller, workspace.path(_ONNX), batches[0], free_length=tokenizer is not None)
@@ -118,7 +130,7 @@ def write_files(
     observer.stage("export", "written, read back and compared")
     proof = Proof((*proven.proof.checks, *checks))
     return WrittenFiles(
-        workspace, smaller, plan, dict(details), layout, replace(proven, proof=proof),
+        workspace, smaller, plan, dict(details), layout, alone, replace(proven, proof=proof),
         reloaded_metric, onnx_metric,
     )  # fmt: skip
 
@@ -133,9 +145,36 @@ def discarding_unproven(workspace: Workspace) -> Iterator[None]:
         raise
 
 
-def _check_reloaded(model: nn.Module, reloaded: nn.Module, batches: list[ExampleInputs]) -> Check:
+def _write_configuration(
+    workspace: Workspace, smaller: nn.Module, plan: RemovalPlan, observer: Observer
+) -> bool:
+    """Write a `config.json` that says the smaller widths; tell whether there is one."""
+    source = plan.source
+    if source is None or source.kind != "huggingface" or plan.layout != "native":
+        return False
+    try:
+        module, _ = uniform_module(source, smaller.state_dict())
+    except ModelError as error:
+        observer.note(f"transformers alone does not load the result: {error}")
+        return False
+    library: Any = module
+    with workspace.writing(workspace.directory):
+        library.config.architectures = [source.name]
+        library.config.save_pretrained(str(workspace.directory))
+        if library.can_generate():
+            written: Any = smaller
+            written.generation_config.save_pretrained(str(workspace.directory))
+    return True
+
+
+def _check_reloaded(
+    model: nn.Module,
+    reloaded: nn.Module,
+    batches: list[ExampleInputs],
+    name: str = "model.safetensors loaded afresh",
+) -> Check:
     check = compare(
-        "model.safetensors loaded afresh",
+        name,
         runner(model, torch.float64),
         runner(reloaded, torch.float64),
         batches,

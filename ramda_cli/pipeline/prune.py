@@ -87,7 +87,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
     groups = counted(len(structure.groups), "group")
     observer.stage("discover", f"{groups}, {counted(cost.size().channels, 'channel')}")
 
-    details = describe(data.task, data.class_names, loaded.preprocessing)
+    details = describe(data.task, data.class_names, loaded.preprocessing, loaded.module)
     fit = Fit(
         loaded.module, structure, penalized, data, config.training,
         cost=cost, budget=planned.budget, details=details,
@@ -117,7 +117,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
             files = write_files(
                 workspace, smaller, cut.plan, proven,
                 details=details, onnx=config.output.onnx, observer=observer,
-                tokenizer=loaded.tokenizer,
+                tokenizer=loaded.tokenizer, uniform=config.structure.layout == "uniform",
             )  # fmt: skip
             latency = _latency(config, workspace, cut.model, loaded, device, observer)
             outcome = Outcome(

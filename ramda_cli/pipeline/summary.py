@@ -152,7 +152,8 @@ def _data(data: DataBundle | None) -> DataEntry | None:
 def _layout(files: WrittenFiles) -> str:
     graphs = len(files.plan.submodules) if files.layout == "native" else 0
     note = f"; {graphs} of its submodules run as graphs" if graphs else ""
-    return _LAYOUTS[files.layout] + note
+    alone = "; transformers loads the directory alone" if files.alone else ""
+    return _LAYOUTS[files.layout] + note + alone
 
 
 def _reached(outcome: Outcome) -> tuple[Reached, ...]:

@@ -1,5 +1,6 @@
 """From the size that a user asks for to a budget, and back: whether it was reached."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,9 @@ from ramda_cli.errors import ConfigError, StructureError, TargetError
 from ramda_cli.latency import LatencyTable, measure_table
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.observer import Observer
+from ramda_cli.pipeline.native_widths import families_of_settings
 from ramda_cli.report.document import Asked, Latency, Reached
+from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, Support
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.structure.widths import Widths, plan_widths
@@ -60,25 +63,39 @@ def plan_target(
         )
     cost = CostModel(structure)
     settings, target = config.structure, config.target
+    uniform = settings.layout == "uniform"
+    families = families_of_settings(loaded.source, structure.groups) if uniform else None
     widths = plan_widths(
-        structure.groups, round_to=settings.round_to, uniform=settings.layout == "uniform"
+        structure.groups, round_to=settings.round_to, uniform=uniform, families=families
     )
+    notes = _unsaid(families or {}, loaded)
     if target is None:
-        return Planned(cost, widths, None)
+        return Planned(cost, widths, None, notes)
     if settings.penalize != "consumers":
         raise ConfigError(
             "a target needs the coupled groups of --penalize consumers",
             hint="the paper's single-tensor groups go with --weight",
         )
-    notes: tuple[str, ...] = ()
     references: dict[str, float] = {}
     if target.latency is not None:
         table = _add_latency(cost, config, loaded, structure, device, observer)
         # Dense widths suit hardware better than what was fitted: a share is of what was measured.
         references["latency"] = table.dense_ns
-        notes = (_describe(table),)
+        notes = (*notes, _describe(table))
     budget = plan_budget(cost, target, floor=settings.floor, widths=widths, references=references)
     return Planned(cost, widths, budget, notes)
+
+
+def _unsaid(families: Mapping[str, str], loaded: LoadedModel) -> tuple[str, ...]:
+    """Tell which groups stay because the configuration has no setting for their width."""
+    whole = [name for name, family in families.items() if not family]
+    if not whole:
+        return ()
+    return (
+        f"{counted(len(whole), 'group')} stay as they are, {whole[0]} for one: the configuration of"
+        f" {loaded.source.name} has no setting for their width; --layout per-layer takes of them"
+        " too",
+    )
 
 
 def asked(config: RunConfig) -> Asked:

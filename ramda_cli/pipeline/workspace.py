@@ -20,7 +20,13 @@ from ramda_cli.report.document import FileEntry
 INCOMPLETE = "INCOMPLETE"
 _RESULTS = ("model.safetensors", "model.onnx", "model.onnx.data")
 _REPORT = "report.json"
-_FILES = (*_RESULTS, _REPORT, "report.html", "README.md", "metrics.jsonl", "config.yaml")
+_FILES = (
+    *_RESULTS, _REPORT, "report.html", "README.md", "metrics.jsonl", "config.yaml",
+    # Of transformers: the configuration and the tokenizer.
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.txt",
+    "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
 _CHECKPOINTS = "checkpoints"
 
 

@@ -7,7 +7,7 @@ widths must agree, the blocks of the same number go together.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +61,13 @@ def free_widths(channels: Sequence[int]) -> Widths:
     return Widths(counts, np.ones_like(counts), np.arange(counts.size, dtype=np.int64))
 
 
-def plan_widths(groups: Sequence[DependencyGroup], *, round_to: int, uniform: bool) -> Widths:
+def plan_widths(
+    groups: Sequence[DependencyGroup],
+    *,
+    round_to: int,
+    uniform: bool,
+    families: Mapping[str, str] | None = None,
+) -> Widths:
     """Return the widths that groups may have.
 
     Args:
@@ -70,12 +76,19 @@ def plan_widths(groups: Sequence[DependencyGroup], *, round_to: int, uniform: bo
             a head of 64 is one already.
         uniform: whether layers that are alike must stay alike: groups of as many channels whose
             names differ in numbers alone, such as `blocks.0.mlp.fc1` and `blocks.1.mlp.fc1`.
+        families: which groups must stay alike instead, by name; those of the family "" keep all
+            their channels.
     """
     channels = np.array([group.channels for group in groups], dtype=np.int64)
     multiple = np.array([_multiple(group, round_to) for group in groups], dtype=np.int64)
     if not uniform:
         return Widths(channels, multiple, np.arange(channels.size, dtype=np.int64))
-    alike = zip((_NUMBER.sub("*", g.name) for g in groups), channels, multiple, strict=True)
+    if families is None:
+        names = [_NUMBER.sub("*", group.name) for group in groups]
+    else:
+        names = [families[group.name] for group in groups]
+        multiple = np.where([name == "" for name in names], channels, multiple)
+    alike = zip(names, channels, multiple, strict=True)
     kinds = [(name, int(count), int(each)) for name, count, each in alike]
     number = {kind: i for i, kind in enumerate(dict.fromkeys(kinds))}
     return Widths(channels, multiple, np.array([number[kind] for kind in kinds], dtype=np.int64))

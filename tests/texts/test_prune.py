@@ -1,6 +1,8 @@
 """Every task on texts, from a directory to files that compute the same."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
+from safetensors.torch import load_file
 
 import ramda_cli
 from ramda_cli.config.schema import DataConfig, RunConfig
@@ -49,7 +52,14 @@ RUNS = {
 }  # fmt: skip
 
 
-def run(name: str, folder: Path, **settings: Any) -> tuple[Path, dict[str, Any]]:
+def run(
+    name: str,
+    folder: Path,
+    *,
+    layout: str = "per-layer",
+    share: float | None = None,
+    **settings: Any,
+) -> tuple[Path, dict[str, Any]]:
     """Prune the model of a task and return the output directory and the report."""
     this = RUNS[name]
     model = write_model(folder / "model", this.kind, **this.settings)
@@ -59,7 +69,8 @@ def run(name: str, folder: Path, **settings: Any) -> tuple[Path, dict[str, Any]]
             "data": {
                 "name": str(this.data(folder / "data")), "batch_size": 8, "max_length": 16,
             },
-            "target": this.target,
+            "target": this.target if share is None else {"macs": share},
+            "structure": {"layout": layout},
             "training": {"epochs": 2, "lr": 1e-3, "device": "cpu", **settings},
             "output": {"directory": str(folder / "out"), "bench": False},
         }
@@ -132,3 +143,67 @@ def test_a_pipeline_runs_the_pruned_model(tmp_path: Path) -> None:
     pipe = hf.pipeline("text-generation", model=model, tokenizer=words)
     made = pipe("the cat is", max_new_tokens=3, do_sample=False)[0]["generated_text"]
     assert made.startswith("the cat is")
+
+
+_ALONE = """
+import sys, json
+sys.modules["ramda_cli"] = None  # an import of it fails
+import torch, transformers
+folder, kind = sys.argv[1:]
+model = getattr(transformers, kind).from_pretrained(folder)
+words = transformers.AutoTokenizer.from_pretrained(folder)
+inputs = words("the cat is good", return_tensors="pt", return_token_type_ids=False)
+start = {"decoder_input_ids": torch.tensor([[0, 5]])} if model.config.is_encoder_decoder else {}
+with torch.no_grad():
+    out = {"logits": model(**inputs, **start).logits.tolist()}
+if model.can_generate():
+    out["tokens"] = model.generate(**inputs, max_new_tokens=6, do_sample=False).tolist()
+print(json.dumps(out))
+"""
+
+
+@pytest.mark.parametrize("name", ["text-generation", "text2text-generation", "text-classification"])
+def test_uniform_widths_load_without_ramda(name: str, tmp_path: Path) -> None:
+    share = 0.7 if name == "text-classification" else None  # heads of BERT stay
+    out, report = run(name, tmp_path, layout="uniform", share=share)
+    assert "transformers loads the directory alone" in report["layout"]
+    assert report["reached"]["met"]
+    kind = {
+        "text-generation": "AutoModelForCausalLM",
+        "text2text-generation": "AutoModelForSeq2SeqLM",
+        "text-classification": "AutoModelForSequenceClassification",
+    }[name]
+    done = subprocess.run(
+        [sys.executable, "-c", _ALONE, str(out), kind],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    alone = json.loads(done.stdout.splitlines()[-1])
+    model = ramda_cli.load(out / "model.safetensors")
+    words = hf.AutoTokenizer.from_pretrained(out)
+    inputs = words("the cat is good", return_tensors="pt", return_token_type_ids=False)
+    start = {"decoder_input_ids": torch.tensor([[0, 5]])} if "text2text" in name else {}
+    with torch.no_grad():
+        torch.testing.assert_close(torch.tensor(alone["logits"]), model(**inputs, **start).logits)
+    if model.can_generate():
+        made = model.generate(**inputs, max_new_tokens=6, do_sample=False)
+        assert alone["tokens"] == made.tolist()
+    if name == "text-classification":
+        heads = [g for g in report["groups"] if "attention" in g["name"]]
+        assert heads
+        assert all(g["kept"] == g["channels"] for g in heads)
+        assert any("has no setting for their width" in note for note in report["notes"])
+
+
+def test_generation_is_the_same_before_and_after_the_removal(tmp_path: Path) -> None:
+    """The zeros are in `last.safetensors` of the epoch before, and the file has none of them."""
+    out, _ = run("text-generation", tmp_path, recover_epochs=0)
+    model = ramda_cli.load(out / "model.safetensors")
+    dense = hf.LlamaForCausalLM.from_pretrained(tmp_path / "model")
+    dense.load_state_dict(load_file(out / "checkpoints" / "last.safetensors"), strict=False)
+    words = hf.AutoTokenizer.from_pretrained(out)
+    inputs = words("the cat is", return_tensors="pt", return_token_type_ids=False)
+    made = [each.eval().generate(**inputs, max_new_tokens=12, do_sample=False)
+            for each in (dense, model)]  # fmt: skip
+    assert torch.equal(*made)
+    smaller, whole = (sum(p.numel() for p in each.parameters()) for each in (model, dense))
+    assert smaller < 0.9 * whole
