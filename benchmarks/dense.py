@@ -3,18 +3,18 @@
     python benchmarks/dense.py configs/cifar10/resnet20.yaml --lr 3e-3
 
 AdamW with cosine decay for the epochs, data, augmentation, mixing, batch size and precision of the
-config. Prints one JSON document; `-o FILE.safetensors` keeps the weights, for `--weights`. Pruned
-baselines are in the package: `ramda prune --method`.
+config, learning from the labels alone. Prints one JSON document; `-o FILE.safetensors` keeps the
+weights, for `--weights`. Pruned baselines are in the package: `ramda prune --method`.
 """
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from ramda_cli.config.loading import load_config
 from ramda_cli.config.schema import RunConfig
@@ -22,9 +22,11 @@ from ramda_cli.data.bundle import DataBundle
 from ramda_cli.export import write_tensors
 from ramda_cli.pipeline.devices import choose_device
 from ramda_cli.pipeline.loading import load_run
+from ramda_cli.tasks.inputs import moved
 from ramda_cli.training import evaluate
 from ramda_cli.training.batch_norm import recompute_batch_norm_
 from ramda_cli.training.mixing import Mixing
+from ramda_cli.training.objective import Objective
 
 
 def main() -> None:
@@ -38,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     config = load_config(options.config, {}, options.sets)
     device = choose_device(config.training.device)
-    loaded, data, _ = load_run(config)
+    loaded, data = load_run(config)
     model = loaded.module.to(device, memory_format=torch.channels_last)
 
     started = time.monotonic()
@@ -53,7 +55,8 @@ def main() -> None:
         "weight_decay": options.weight_decay,
         "epochs": config.training.epochs,
         "seed": config.training.seed,
-        "accuracy": evaluate(model, data.task, data.val, device=device),
+        "metric": data.task.metric.name,
+        "value": evaluate(model, data.task, data.val, device=device),
         "seconds": round(seconds, 1),
     }
     if options.output is not None:
@@ -69,20 +72,23 @@ def _fine_tune(
     device = next(model.parameters()).device
     bf16 = config.training.precision == "bf16"
     mixing = Mixing(config.training, classes=len(data.class_names))
+    labels_alone = config.training.model_copy(update={"distill": 0.0})
+    objective = Objective(model, labels_alone, data.task)
     for epoch in range(1, config.training.epochs + 1):
         model.train()
-        for number, (images, labels) in enumerate(data.train):
-            batch = images.to(device), labels.to(device)
-            mixed, targets = mixing(*batch, epoch=epoch, batch=number)
+        total = torch.zeros((), device=device)
+        for number, (inputs, targets) in enumerate(data.train):
+            batch = moved(inputs, device), targets.to(device)
+            mixed = mixing(*batch, epoch=epoch, batch=number)
             optimizer.zero_grad()
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits = model(mixed)
-            loss = F.cross_entropy(
-                logits.float(), targets, label_smoothing=config.training.label_smoothing
-            )
+                loss = objective(model, *mixed)
             loss.backward()
             optimizer.step()
             schedule.step()
+            total += loss.detach()
+        mean = float(total) / len(data.train)
+        print(f"epoch {epoch} of {config.training.epochs}: loss {mean:.4f}", file=sys.stderr)
 
 
 if __name__ == "__main__":

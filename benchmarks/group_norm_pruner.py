@@ -59,7 +59,7 @@ def main() -> None:
     """Sparse learning, cut, fine-tuning; print what came out."""
     options, config = _options()
     device = choose_device(config.training.device)
-    loaded, data, _ = load_run(config)
+    loaded, data = load_run(config)
     model = loaded.module.to(device, memory_format=torch.channels_last)
     one: Inputs = tuple(images[:1].to(device) for images in loaded.example_inputs)
     training = _Training(model, data, config, options)

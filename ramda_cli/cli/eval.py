@@ -18,6 +18,7 @@ def evaluate(
     val_split: options.ValSplit = None,
     input_key: options.InputKey = None,
     target_key: options.TargetKey = None,
+    max_length: options.MaxLength = None,
     batch_size: options.EvalBatchSize = None,
     workers: options.Workers = None,
     device: options.Device = None,
@@ -30,6 +31,7 @@ def evaluate(
     Examples:
       ramda eval out/model.safetensors --data digits
       ramda eval out --data photos --json
+      ramda eval out --data reviews.csv --val-split train
     """
     values = {
         "name": data,
@@ -38,6 +40,7 @@ def evaluate(
         "val_split": val_split,
         "input_key": input_key,
         "target_key": target_key,
+        "max_length": max_length,
         "eval_batch_size": batch_size,
         "workers": workers,
     }

@@ -14,7 +14,9 @@ def inspect(
     model: options.Model,
     weights: options.Weights = None,
     pretrained: options.Pretrained = None,
+    task: options.TaskFlag = None,
     image_size: options.ImageSize = None,
+    max_length: options.MaxLength = None,
     penalize: options.PenalizeFlag = None,
     keep: options.Keep = None,
     residual: options.Residual = None,
@@ -30,9 +32,12 @@ def inspect(
       ramda inspect vit_tiny_patch16_224 --no-pretrained
       ramda inspect net.py:build --image-size 64 --json
       ramda inspect resnet18 --graph resnet18.svg
+      ramda inspect hf-hub:google-bert/bert-base-uncased --task text-classification
     """
     source = load_section(
-        ModelConfig, "model", {"name": model, "weights": weights, "pretrained": pretrained}
+        ModelConfig,
+        "model",
+        {"name": model, "weights": weights, "pretrained": pretrained, "task": task},
     )
     structure = load_section(
         StructureConfig, "structure", {"penalize": penalize, "keep": keep, "residual": residual}
@@ -42,12 +47,16 @@ def inspect(
             f"--graph {graph} is neither .svg nor .html", hint="for example --graph structure.svg"
         )
     # Checked as the setting it is; inspecting needs no data.
-    load_section(DataConfig, "data", {"name": "-", "image_size": image_size})
+    load_section(
+        DataConfig, "data", {"name": "-", "image_size": image_size, "max_length": max_length}
+    )
     with stdout_to_stderr(), progress() as observer:
         observer.stage("inspect", source.name)
         from ramda_cli.pipeline import inspect as run
 
-        found = run(source, structure, observer=observer, image_size=image_size)
+        found = run(
+            source, structure, observer=observer, image_size=image_size, max_length=max_length
+        )
     if graph is not None:
         _write_picture(found, graph)
     if json:

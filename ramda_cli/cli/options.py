@@ -223,8 +223,9 @@ Target = Annotated[
         "--target",
         panel="What goes",
         metavar="METRIC=AMOUNT",
-        help="The size to reach: macs, params, channels, size-mb or latency, as a share of dense"
-        " (up to 1) or absolute: macs=0.5, params=10M, latency=8 (milliseconds); repeatable.",
+        help="The size to reach: macs, params, channels, size-mb, latency, heads, ffn, body-macs or"
+        " body-params (without the vocabulary), as a share of dense (up to 1) or absolute:"
+        " macs=0.5, params=10M, latency=8 (milliseconds); repeatable.",
     ),
 ]
 Weight = Annotated[

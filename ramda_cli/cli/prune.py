@@ -95,6 +95,7 @@ def prune(
     Examples:
       ramda prune digits-resnet --data digits --target macs=0.5 -o out
       ramda prune resnet50 --data imagenet --data-dir /data --target params=10M
+      ramda prune ./bert --task text-classification --data reviews.csv --target macs=0.5
       ramda prune net.py:build --weights net.safetensors --data photos --weight 1e-5
       ramda prune --config configs/digits.yaml --set training.epochs=5
     """

@@ -29,10 +29,12 @@ Seeds = Annotated[str, typer.Option("--seeds", metavar="NUMBERS", help="By comma
 def sweep(
     targets: Targets,
     model: options.OptionalModel = None,
+    task: options.TaskFlag = None,
     config_file: options.ConfigFile = None,
     sets: options.Sets = None,
     data: options.Data = None,
     data_dir: options.DataDir = None,
+    max_length: options.MaxLength = None,
     augment: options.Augment = None,
     random_erasing: options.RandomErasing = None,
     epochs: options.Epochs = None,
@@ -57,8 +59,10 @@ def sweep(
     metric, amounts = _parse_targets(targets)
     overrides: dict[str, object] = {
         "model.name": model,
+        "model.task": task,
         "data.name": data,
         "data.data_dir": data_dir,
+        "data.max_length": max_length,
         "data.augment": augment,
         "data.random_erasing": random_erasing,
         "training.epochs": epochs,

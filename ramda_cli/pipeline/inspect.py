@@ -39,6 +39,7 @@ def inspect(
     *,
     observer: Observer,
     image_size: int | None = None,
+    max_length: int | None = None,
 ) -> dict[str, object]:
     """Return the inspection of a model as a JSON document.
 
@@ -46,7 +47,7 @@ def inspect(
         ModelError: it cannot be loaded.
         StructureError: it cannot be exported.
     """
-    loaded = load_model(model, image_size=image_size)
+    loaded = load_model(model, image_size=image_size, max_length=max_length)
     observer.stage("discover", "exporting")
     found = discover(
         loaded.module,
