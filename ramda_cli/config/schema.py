@@ -95,6 +95,8 @@ class DataConfig(_Section):
         max_length: most tokens of a text; longer ones are cut, and what a language model reads is
             packed into blocks of that length. 128, for a language model 256, or the most that
             the model takes, when not given.
+        streaming: whether training texts are read as they come and never stored, for a language
+            model; goes with `training.max_steps`.
         augment: `auto` crops and flips as fits the image size, `none` trains on the evaluation
             transform, and an auto-augment policy of timm (`rand-m9-mstd0.5-inc1`, `augmix-m3`) does
             what `auto` does and is applied besides.
@@ -113,6 +115,7 @@ class DataConfig(_Section):
     workers: Annotated[int, Field(ge=0)] = 2
     image_size: Annotated[int, Field(ge=8)] | None = None
     max_length: Annotated[int, Field(ge=2)] | None = None
+    streaming: bool = False
     augment: Augment = "auto"
     random_erasing: Probability = 0.0
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -365,6 +368,11 @@ class RunConfig(_Section):
             raise ConfigError(
                 f"training.method {self.training.method} has no regularization weight",
                 hint="give --target in place of --weight, or leave out --method",
+            )
+        if self.data.streaming and self.training.max_steps is None:
+            raise ConfigError(
+                "data.streaming has no end, and training.max_steps sets none",
+                hint="give --max-steps",
             )
         if self.target is None and self.training.weight is None:
             raise ConfigError(

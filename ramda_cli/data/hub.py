@@ -4,6 +4,7 @@ import difflib
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import datasets
 from huggingface_hub import HfApi, get_token
@@ -34,8 +35,8 @@ def hub_dataset(name: str, config: DataConfig) -> ImageData:
     return replace(from_splits(load_hub_splits(name), config, name=name), hub_id=name)
 
 
-def load_hub_splits(name: str) -> dict[str, datasets.Dataset]:
-    """Load every split of a data set by its hub id.
+def load_hub_splits(name: str, *, streaming: bool = False) -> dict[str, Any]:
+    """Load every split of a data set by its hub id, or open it as a stream.
 
     Raises:
         DataError: as `hub_dataset`.
@@ -43,7 +44,7 @@ def load_hub_splits(name: str) -> dict[str, datasets.Dataset]:
     if offline_reason() is None:
         _require_access(name)
     try:
-        return dict(datasets.load_dataset(name))
+        return dict(datasets.load_dataset(name, streaming=streaming))
     except datasets.exceptions.DatasetNotFoundError as error:
         raise _unknown(name) from error
     except ConnectionError as error:

@@ -30,17 +30,23 @@ def load_run(config: RunConfig, observer: Observer | None = None) -> tuple[Loade
         max_length=config.data.max_length,
         seed=seed,
     )
-    data = load_data(config.data, loaded, seed=seed)
+    training = config.training
+    batches = None
+    if training.max_steps is not None:
+        batches = training.max_steps // training.epochs * training.accumulate
+    data = load_data(config.data, loaded, seed=seed, batches=batches)
     if loaded.task is EMBEDDING:
         device = choose_device(config.training.device)
         _aim_at_embeddings(loaded.module, data, device, observer or SilentObserver())
     return fit_head(loaded, data, seed=seed), data
 
 
-def load_data(config: DataConfig, loaded: LoadedModel, *, seed: int) -> DataBundle:
-    """Open the data that a model's task needs: images or texts."""
+def load_data(
+    config: DataConfig, loaded: LoadedModel, *, seed: int, batches: int | None = None
+) -> DataBundle:
+    """Open the data that a model's task needs: images, or texts, of which some are streamed."""
     if isinstance(loaded.preprocessing, TextPreprocessing):
-        return build_texts(config, loaded, seed=seed)
+        return build_texts(config, loaded, seed=seed, batches=batches)
     return build_data(config, loaded.preprocessing, seed=seed)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -46,7 +47,9 @@ class TextBatches:
         self._shuffle = shuffle
         self._seed = seed
         self._epoch = 0
-        self._lengths = np.array([len(ids) for ids in rows["input_ids"][:]])
+        # From Arrow, which maps the file: as Python lists they may not fit memory.
+        stored = rows.with_format("arrow")[:]["input_ids"]
+        self._lengths = pc.list_value_length(stored).to_numpy()
         self._targets: Tensor | None = None
 
     def set_epoch(self, epoch: int) -> None:

@@ -6,38 +6,42 @@ import numpy as np
 from datasets import Dataset
 
 from ramda_cli.config.schema import DataConfig
-from ramda_cli.data.bundle import DataBundle
+from ramda_cli.data.bundle import DataBundle, ShuffledBatches
 from ramda_cli.data.images import HOLDOUT_SEED, HOLDOUT_SHARE, stratified_indices
 from ramda_cli.data.text.batches import TextBatches
 from ramda_cli.data.text.collating import Collator
 from ramda_cli.data.text.columns import Columns, find_columns
 from ramda_cli.data.text.labels import Labels, labels_of
-from ramda_cli.data.text.sources import Texts, open_texts
-from ramda_cli.data.text.tokenizing import Tokenized, tokenized
+from ramda_cli.data.text.sources import Texts, open_stream, open_texts, open_validation
+from ramda_cli.data.text.streaming import StreamedBatches
+from ramda_cli.data.text.tokenizing import Tokenized, streamed, tokenized
 from ramda_cli.errors import DataError
 from ramda_cli.models.loaded import LoadedModel, TextPreprocessing
 from ramda_cli.models.transformers_models import call_settings
 from ramda_cli.tasks import REGRESSION, TEXT_CLASSIFICATION, Task
 
+_STREAMED = ("text-generation", "fill-mask", "text2text-generation")
 _UNITS = {"text-generation": "blocks", "fill-mask": "blocks"}
 
 
-def build_texts(config: DataConfig, loaded: LoadedModel, *, seed: int) -> DataBundle:
+def build_texts(
+    config: DataConfig, loaded: LoadedModel, *, seed: int, batches: int | None = None
+) -> DataBundle:
     """Open the table, tokenise it, and build training and validation loaders.
 
     Args:
         config: the name and how to read it.
         loaded: the model, its tokenizer and its task.
         seed: of order and masks. What is held out does not depend on it.
+        batches: of a pass, where training texts are streamed.
 
     Raises:
         DataError: the data cannot be found or read, or does not fit the task.
     """
-    preprocessing = loaded.preprocessing
-    if not isinstance(preprocessing, TextPreprocessing):
+    if not isinstance(loaded.preprocessing, TextPreprocessing):
         raise ValueError("texts need a model that reads them")
-    texts = open_texts(config)
-    name = loaded.task.name
+    name, length = loaded.task.name, loaded.preprocessing.max_length
+    texts = open_validation(config) if config.streaming else open_texts(config)
     columns = find_columns(texts.train, name, config, texts.name)
     labels = None
     if name in ("text-classification", "token-classification") and columns.target is not None:
@@ -46,46 +50,64 @@ def build_texts(config: DataConfig, loaded: LoadedModel, *, seed: int) -> DataBu
     if texts.val is None:
         raise ValueError("there must be a validation split")
     require_columns(texts.val, columns, f"{texts.name}, validation split")
-    task = _task(loaded.task, labels)
-    parts = [
-        tokenized(
-            rows, columns, labels,
-            task=name, tokenizer=loaded.tokenizer, max_length=preprocessing.max_length,
-            where=f"{texts.name}, {kind} split",
-        )
-        for kind, rows in (("training", _limited(texts.train, config.limit, seed)),
-                           ("validation", texts.val))
-    ]  # fmt: skip
-    train, val = parts
     start = getattr(loaded.module.config, "decoder_start_token_id", None)
     collate = Collator(
         name,
         loaded.tokenizer,
-        preprocessing.inputs,
+        loaded.preprocessing.inputs,
         call_settings(loaded.module),
         decoder_start=start if isinstance(start, int) else None,
     )
-    sizes = len(train.rows), len(val.rows)
+
+    def tokenize(rows: Dataset, kind: str) -> Tokenized:
+        return tokenized(
+            rows, columns, labels,
+            task=name, tokenizer=loaded.tokenizer, max_length=length,
+            where=f"{texts.name}, {kind} split",
+        )  # fmt: skip
+
+    val = tokenize(texts.val, "validation")
+    parts = [val]
+    train: ShuffledBatches
+    if config.streaming:
+        if batches is None or name not in _STREAMED:
+            raise DataError(
+                f"texts for {name} are not streamed",
+                hint=f"leave out data.streaming; it is for {', '.join(_STREAMED)}",
+            )
+        stream = streamed(
+            open_stream(config), columns, task=name, tokenizer=loaded.tokenizer, max_length=length
+        )
+        train = StreamedBatches(
+            stream, collate, batch_size=config.batch_size, batches=batches, seed=seed
+        )
+        train_size = batches * config.batch_size
+    else:
+        whole = tokenize(_limited(texts.train, config.limit, seed), "training")
+        parts.append(whole)
+        train = TextBatches(
+            whole.rows, collate, batch_size=config.batch_size, shuffle=True, seed=seed
+        )
+        train_size = len(whole.rows)
     unit = _UNITS.get(name, "texts")
     classes = "" if labels is None or not labels.names else f", {len(labels.names)} classes"
+    how = "streamed" if config.streaming else "training"
     return DataBundle(
-        train=TextBatches(
-            train.rows, collate, batch_size=config.batch_size, shuffle=True, seed=seed
-        ),
+        train=train,
         val=TextBatches(
             val.rows, collate, batch_size=config.eval_batch_size, shuffle=False, seed=0
         ),
         class_names=() if labels is None else labels.names,
-        train_size=sizes[0],
-        val_size=sizes[1],
+        train_size=train_size,
+        val_size=len(val.rows),
         description=(
-            f"{texts.name}: {sizes[0]:,} training and {sizes[1]:,} validation {unit}{classes},"
-            f" {preprocessing.max_length} tokens at most"
+            f"{texts.name}: {train_size:,} {how} and {len(val.rows):,} validation {unit}{classes},"
+            f" {length} tokens at most"
         ),
         fingerprint=texts.fingerprint,
-        notes=(*notes, *_cut_notes(parts, preprocessing.max_length)),
+        notes=(*notes, *_cut_notes(parts, length)),
         hub_id=texts.hub_id,
-        task=task,
+        task=_task(loaded.task, labels),
         unit=unit,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 
 from ramda_cli.config.schema import DataConfig
 from ramda_cli.data.hub import load_hub_splits
@@ -23,6 +23,9 @@ _KINDS = {
     ".parquet": "parquet",
     ".txt": "text",
 }
+_VALIDATION_ROWS = 2_000
+"""Of a streamed table: its first ones."""
+
 _SPLITS = {
     "train": "train",
     "training": "train",
@@ -75,6 +78,58 @@ def open_texts(config: DataConfig) -> Texts:
     splits = load_hub_splits(config.name)
     prints = "-".join(rows._fingerprint for rows in splits.values())
     return _chosen(splits, config, config.name, prints, config.name)
+
+
+def open_stream(config: DataConfig) -> IterableDataset:
+    """Open the training split of the same table without storing it.
+
+    Raises:
+        DataError: as `open_texts`, or the split is a part of one.
+    """
+    split = parse_split(config.train_split, "--train-split")
+    if split.start or split.stop:
+        raise DataError(
+            "a part of a split cannot be streamed", hint="name a whole one with --train-split"
+        )
+    path = Path(config.name).expanduser()
+    if path.exists():
+        files = _files_by_split(path)
+        first = next(iter(files.values()))[0]
+        named = {each: [str(file) for file in found] for each, found in files.items()}
+        splits = datasets.load_dataset(_KINDS[first.suffix], data_files=named, streaming=True)
+    else:
+        splits = load_hub_splits(config.name, streaming=True)
+    name = find_split(list(splits), split.name, TRAIN_NAMES, "--train-split", config.name)
+    if name is None:
+        raise DataError(
+            f"{config.name} has no training split",
+            hint=f"name it with --train-split; the splits are {', '.join(splits)}",
+        )
+    return splits[name]
+
+
+def open_validation(config: DataConfig) -> Texts:
+    """Open the validation split alone, of a repository on the hub its first rows, as both splits.
+
+    Raises:
+        DataError: as `open_texts`, or there is no such split.
+    """
+    held = parse_split(config.val_split, "--val-split")
+    path = Path(config.name).expanduser()
+    files = _files_by_split(path) if path.exists() else {}
+    stream: dict[str, Any] = {**files} or load_hub_splits(config.name, streaming=True)
+    usual = ("validation", *VAL_NAMES)
+    name = find_split(list(stream), held.name, usual, "--val-split", config.name)
+    if name is None:
+        raise DataError(
+            f"{config.name} has no validation split",
+            hint=f"a stream needs one: name it with --val-split; there are {', '.join(stream)}",
+        )
+    if files:
+        rows = _part(_read(path, {name: files[name]})[name], held, f"{path}, split {name}")
+        return Texts(rows, rows, str(path), digest(files[name]))
+    rows = Dataset.from_list(list(stream[name].take(_VALIDATION_ROWS)))
+    return Texts(rows, rows, config.name, f"{config.name}-{name}", config.name)
 
 
 def _files_by_split(path: Path) -> dict[str, list[Path]]:

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from datasets import Dataset
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, IterableDataset
 
 from ramda_cli.data.tables import without_progress
 from ramda_cli.data.text.columns import Columns
@@ -93,24 +96,35 @@ def tokenized(
     return Tokenized(converted.remove_columns("cut"), cut, len(rows))
 
 
+def streamed(
+    rows: IterableDataset, columns: Columns, *, task: str, tokenizer: Any, max_length: int
+) -> IterableDataset:
+    """Tokenise rows as they come; arguments as of `tokenized`."""
+    if task in _LANGUAGE_MODELS:
+        convert = _packing(columns, tokenizer, max_length)
+    else:
+        convert = _encoding(columns, None, tokenizer, max_length, "the stream")
+    return rows.map(convert, batched=True, remove_columns=list(rows.features or columns.inputs))
+
+
 def _check(rows: Dataset, columns: Columns, where: str, *, may_be_empty: bool) -> None:
+    table = rows.with_format("arrow")[:]
     for name in columns.inputs:
-        stored = rows[name][:]
-        missing = [at for at, value in enumerate(stored) if value is None]
-        blank = [] if may_be_empty else [at for at, value in enumerate(stored) if not value]
-        bad = missing or blank or ([] if may_be_empty else _spaces(stored))
-        if bad:
-            what = "missing" if missing else "empty"
-            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        missing = pc.is_null(table[name]).to_numpy()
+        if may_be_empty:
+            bad = missing
+        elif pa.types.is_list(table[name].type):
+            bad = missing | (pc.list_value_length(table[name]).fill_null(0).to_numpy() == 0)
+        else:
+            words = pc.utf8_trim_whitespace(table[name])
+            bad = missing | (pc.utf8_length(words).fill_null(0).to_numpy() == 0)
+        found = np.flatnonzero(bad)
+        if found.size:
+            what = "a missing" if missing[found[0]] else "an empty"
+            more = f", and {found.size - 1} more" if found.size > 1 else ""
             raise DataError(
-                f"row {bad[0]} of {where} has {'an' if what == 'empty' else 'a'} {what}"
-                f" {name!r}{more}",
-                hint="take those rows out",
+                f"row {found[0]} of {where} has {what} {name!r}{more}", hint="take those rows out"
             )
-
-
-def _spaces(stored: list[Any]) -> list[int]:
-    return [at for at, value in enumerate(stored) if isinstance(value, str) and not value.strip()]
 
 
 def _packing(columns: Columns, tokenizer: Any, length: int) -> Callable[[Rows], Rows]:
