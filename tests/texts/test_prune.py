@@ -18,7 +18,16 @@ from ramda_cli.config.schema import DataConfig, RunConfig
 from ramda_cli.export import OnnxModel
 from ramda_cli.observer import SilentObserver
 from ramda_cli.pipeline import evaluate, prune
-from tests.texts.models import answered, classified, tagged, tokenizer, write_model, written
+from tests.texts.models import (
+    answered,
+    classified,
+    sentences,
+    tagged,
+    tokenizer,
+    write_csv,
+    write_model,
+    written,
+)
 
 TEXT = "the cat is good and the dog is bad"
 
@@ -126,6 +135,40 @@ def test_eval_measures_what_the_report_says(done, tmp_path: Path) -> None:
     data = DataConfig(name=str(RUNS[name].data(tmp_path)), max_length=16)
     result = evaluate(out / "model.safetensors", data, device="cpu")
     assert result["value"] == pytest.approx(report["accuracy"]["recovered"], rel=1e-5)
+
+
+def test_numbers_are_predicted_and_images_are_classified(tmp_path: Path) -> None:
+    rows = [(text, good + 0.25 * text.count("warm")) for text, good in sentences(120)]
+    table = write_csv(tmp_path / "t.csv", ("text", "score"), rows)
+    words = write_model(tmp_path / "bert", "BertForSequenceClassification")
+    pictures = write_model(
+        tmp_path / "vit", "ViTForImageClassification",
+        image_size=8, patch_size=2, num_channels=1, num_labels=3,
+    )  # fmt: skip
+    for model, data, metric, kind in (
+        (words, str(table), "Spearman's rank correlation", "BertForSequenceClassification"),
+        (pictures, "digits", "top-1 accuracy", "ViTForImageClassification"),
+    ):
+        out = tmp_path / f"out-{model.name}"
+        config = RunConfig.model_validate(
+            {
+                "model": {"name": str(model)},
+                "data": {"name": data, "batch_size": 8, "limit": 64},
+                "target": {"macs": 0.7},
+                "training": {"epochs": 2, "lr": 1e-3, "device": "cpu"},
+                "output": {"directory": str(out), "bench": False},
+            }
+        )
+        report = json.loads(json.dumps(prune(config, SilentObserver())))
+        accuracy = report["accuracy"]
+        assert accuracy["metric"] == metric
+        assert accuracy["dense"] is None
+        assert accuracy["reloaded"] == pytest.approx(accuracy["recovered"], rel=1e-4)
+        loaded = ramda_cli.load(out / "model.safetensors")
+        assert type(loaded) is getattr(hf, kind)
+        assert loaded.config.num_labels == (1 if model is words else 10)
+        result = evaluate(out / "model.safetensors", DataConfig(name=data), device="cpu")
+        assert result["value"] == pytest.approx(accuracy["recovered"], rel=1e-4)
 
 
 def test_kinds_have_their_own_targets(tmp_path: Path) -> None:
