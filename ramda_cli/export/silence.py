@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep an exporter's progress and warnings off the terminal."""
+def quiet(level: int = logging.WARNING) -> Iterator[None]:
+    """Keep a library's progress and warnings, and its log up to a level, off the terminal."""
     previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(level)
     try:
         with (
             warnings.catch_warnings(),

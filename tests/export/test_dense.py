@@ -3,11 +3,26 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Dinov2Config,
+    Dinov2Model,
+    FalconConfig,
+    FalconForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    SwinConfig,
+    SwinModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from ramda_cli.errors import FileFormatError, ModelError
 from ramda_cli.export.dense import dense_module, uniform_module
+from ramda_cli.models.huggingface import describe_huggingface
 from ramda_cli.models.loaded import ModelSource
 from ramda_cli.structure import discover, identify, zero_
 from ramda_cli.structure.running import runner
@@ -104,6 +119,103 @@ def test_a_setting_that_cannot_be_doubled_is_left_as_it_is() -> None:
     smaller = BertForSequenceClassification(BertConfig(**wanted)).state_dict()
     _, fitted = uniform_module(source, smaller)
     assert fitted.arguments == wanted
+
+
+def described(model: nn.Module) -> ModelSource:
+    found = describe_huggingface(model)
+    assert found is not None
+    return ModelSource("huggingface", *found)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "Cohere", "Glm4", "GptOss", "Granite", "Mistral", "Mixtral", "Olmo2", "Phi", "Phi3",
+        "Qwen2", "Qwen3", "Qwen3Moe", "SmolLM3", "Starcoder2",
+    ],
+)  # fmt: skip
+def test_fewer_heads_are_as_large_as_before(prefix: str) -> None:
+    build = getattr(transformers, f"{prefix}ForCausalLM")
+    configure = getattr(transformers, f"{prefix}Config")
+    width = "moe_intermediate_size" if prefix == "Qwen3Moe" else "intermediate_size"
+    sizes = {**SIZES, width: 48, "num_key_value_heads": 2, "pad_token_id": 0}
+    experts = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2}
+    dense = described(build(configure(**sizes, **experts)))
+    wanted = {
+        "num_attention_heads": 2, "num_key_value_heads": 1, width: 24,
+        "head_dim": dense.arguments.get("head_dim") or 8,
+    }  # fmt: skip
+    smaller = build(configure.from_dict({**dense.arguments, **wanted})).eval()
+    module, fitted = uniform_module(dense, smaller.state_dict())
+    assert fitted.arguments == {**dense.arguments, **wanted}
+    assert torch.equal(module(**inputs()).logits, smaller(**inputs()).logits)
+
+
+def test_a_ratio_gives_the_width_that_a_class_rounds_down() -> None:
+    # 108 / 49 in floating point, times 49, is below 108.
+    sizes: dict[str, Any] = {"embed_dim": 49, "depths": [1], "num_heads": [7], "image_size": 16}
+    dense = described(SwinModel(SwinConfig(**sizes)))
+    assert int(49 * (108 / 49)) == 107
+    smaller = SwinModel(SwinConfig(**sizes, mlp_ratio=108.5 / 49))
+    _, fitted = uniform_module(dense, smaller.state_dict())
+    assert fitted.arguments["mlp_ratio"] == pytest.approx(108 / 49, abs=1e-15)
+
+
+def test_an_integer_ratio_gives_multiples_alone() -> None:
+    def dinov2(ratio: int) -> Dinov2Model:
+        sizes = {**SIZES, "image_size": 16, "patch_size": 8}
+        return Dinov2Model(Dinov2Config(mlp_ratio=ratio, **sizes))
+
+    dense = described(dinov2(4))
+    assert uniform_module(dense, dinov2(3).state_dict())[1].arguments["mlp_ratio"] == 3
+    smaller = dinov2(2).state_dict()
+    for name, tensor in smaller.items():
+        if "fc1" in name:
+            smaller[name] = tensor[:48]
+        elif "fc2.weight" in name:
+            smaller[name] = tensor[:, :48]
+    with pytest.raises(ModelError, match=r"fc1\.weight of shape \(128, 32\), not \(48, 32\)"):
+        uniform_module(dense, smaller)
+
+
+def test_the_size_of_a_head_has_one_name() -> None:
+    sizes = {"vocab_size": 50, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 1}
+    dense = described(T5ForConditionalGeneration(T5Config(**sizes, num_heads=4)))
+    smaller = T5ForConditionalGeneration(T5Config(**sizes, num_heads=2))
+    _, fitted = uniform_module(dense, smaller.state_dict())
+    assert fitted.arguments == {**dense.arguments, "num_heads": 2}
+
+
+def falcon() -> tuple[ModelSource, dict[str, torch.Tensor]]:
+    """Return a dense class, and the tensors with half of each feed-forward layer."""
+    sizes = {**SIZES, "ffn_hidden_size": 48}
+    dense = described(FalconForCausalLM(FalconConfig(**sizes)))
+    smaller = FalconForCausalLM(FalconConfig(**{**sizes, "ffn_hidden_size": 24}))
+    return dense, smaller.state_dict()
+
+
+def test_looking_for_settings_is_silent(caplog: pytest.LogCaptureFixture) -> None:
+    # Falcon's configuration has a size of heads that cannot be set, and logs that as an error.
+    dense, smaller = falcon()
+    transformers.logging.enable_propagation()
+    try:
+        _, fitted = uniform_module(dense, smaller)
+    finally:
+        transformers.logging.disable_propagation()
+    assert caplog.records == []
+    assert fitted.arguments == {**dense.arguments, "ffn_hidden_size": 24}
+
+
+def test_settings_never_grow() -> None:
+    # Its heads shrink as there are more of them, so fewer rows look like more heads.
+    dense, smaller = falcon()
+    for name, tensor in smaller.items():
+        if "query_key_value.weight" in name:
+            smaller[name] = tensor[:32]
+        elif "self_attention.dense.weight" in name:
+            smaller[name] = tensor[:, :16]
+    with pytest.raises(ModelError, match=r"query_key_value\.weight of shape \(48, 32\)"):
+        uniform_module(dense, smaller)
 
 
 def test_widths_that_differ_by_layer_have_no_configuration() -> None:
