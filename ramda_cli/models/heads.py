@@ -74,6 +74,7 @@ def adapt_head(loaded: LoadedModel, num_classes: int, *, seed: int = 0) -> Loade
         source=replace(loaded.source, arguments=arguments),
         num_classes=num_classes,
         notes=(*loaded.notes, note),
+        new_head=True,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ramda_cli.models.config_sizes import Dimension, dimensions_of_widths
+from ramda_cli.export.config_sizes import dimensions_of_settings
 from ramda_cli.models.loaded import ModelSource
 from ramda_cli.structure import DependencyGroup
 
@@ -16,7 +16,7 @@ def families_of_settings(
     """
     if source.kind != "huggingface":
         return None
-    followed = dimensions_of_widths(source)
+    followed = dimensions_of_settings(source)
     said = {group.name: _settings(group, followed) for group in groups}
     # Query heads follow one setting and their keys another: groups that share one are a family.
     joined: list[set[str]] = []
@@ -30,7 +30,7 @@ def families_of_settings(
     }
 
 
-def _settings(group: DependencyGroup, followed: dict[Dimension, frozenset[str]]) -> set[str]:
+def _settings(group: DependencyGroup, followed: dict[tuple[str, int], frozenset[str]]) -> set[str]:
     """Return the settings of a group; none unless every one of its dimensions follows one."""
     each = [followed.get((part.parameter, part.dim), frozenset()) for part in group.coupled]
     return set().union(*each) if all(each) else set()

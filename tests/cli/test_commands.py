@@ -180,7 +180,7 @@ main()
         (
             ("m", "--data", "d", "--target", "foo"),
             "error: target must be METRIC=AMOUNT with METRIC one of macs, params, channels,"
-            " size-mb, latency, got 'foo'\n"
+            " heads, ffn, body-macs, body-params, size-mb, latency, got 'foo'\n"
             "hint: for example --target macs=0.5 for half of the MACs, or --target params=10M\n",
         ),
         (
@@ -241,7 +241,7 @@ def test_inspect_calls_the_pipeline(ramda: Run, pipeline: FakePipeline) -> None:
     ((positional, keywords),) = pipeline.calls
     assert positional == (model, structure)
     assert keywords.pop("observer") is not None
-    assert keywords == {"image_size": 64}
+    assert keywords == {"image_size": 64, "max_length": None}
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".svg", "<?xml"), (".html", "<!doctype html>")])

@@ -524,9 +524,14 @@ def test_a_failed_proof_is_exit_3_and_no_model(
     real = getattr(module(name), function)
     if stage == "onnx":
 
-        def fake(path: Path) -> Callable[[Any], Any]:
-            run = real(path)
-            return lambda inputs: [output + 0.1 for output in run(inputs)]
+        class Fake:
+            def __init__(self, path: Path) -> None:
+                self._run = real(path)
+
+            def on(self, inputs: Any) -> Any:
+                return [output + 0.1 for output in self._run.on(inputs)]
+
+        fake: Any = Fake
 
     else:
 

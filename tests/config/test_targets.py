@@ -5,8 +5,8 @@ from ramda_cli.config.targets import parse_target, parse_targets
 from ramda_cli.errors import ConfigError
 
 FORM = (
-    "target must be METRIC=AMOUNT with METRIC one of macs, params, channels, size-mb, latency,"
-    " got {!r}"
+    "target must be METRIC=AMOUNT with METRIC one of macs, params, channels, heads, ffn,"
+    " body-macs, body-params, size-mb, latency, got {!r}"
 )
 AMOUNT = "target {} must be a share in (0, 1] or a whole count above 1, got {!r}"
 EXAMPLES = "for example --target macs=0.5 for half of the MACs, or --target params=10M"

@@ -56,7 +56,11 @@ def test_a_gated_repository(answer):
 
 def test_a_repository_of_another_kind(answer):
     answer(RemoteEntryNotFoundError)
-    refuse("org/name", "org/name has no config.json", "name a repository that timm can load")
+    refuse(
+        "org/name",
+        "org/name has no config.json",
+        "name a repository that timm or transformers can load",
+    )
 
 
 def test_a_repository_with_nothing_but_a_pickle(answer):

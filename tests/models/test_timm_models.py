@@ -207,13 +207,29 @@ def test_a_directory_without_a_configuration(tmp_path):
     )
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"model_type": "bert"}'])
-def test_a_configuration_of_another_library(tmp_path, content):
-    (tmp_path / "config.json").write_text(content)
+def test_a_configuration_of_another_library(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"layers": 3}')
     refuse(
         tmp_path,
-        f"{tmp_path / 'config.json'} does not describe a timm model",
+        f"{path} does not describe a timm model",
         "name a timm model, or path/to/file.py:factory for any other module",
+    )
+    path.write_text("[]")
+    refuse(tmp_path, f"{path} is not a JSON object", "write it again")
+    path.write_text("{")
+    refuse(
+        tmp_path,
+        f"{path} cannot be read: Expecting property name enclosed in double quotes: line 1"
+        " column 2 (char 1)",
+        "write it again with save_pretrained",
+    )
+    path.write_text('{"model_type": "bert"}')
+    refuse(
+        tmp_path,
+        f"{tmp_path} is a bert, which does not say what it is for",
+        "name a task: --task text-classification or --task token-classification or"
+        " --task text-generation or --task fill-mask or --task feature-extraction",
     )
 
 

@@ -142,7 +142,7 @@ def test_an_odd_source_is_no_source(graph: Path, factories: Path, source: object
 
 def test_a_file_that_does_not_tell_its_inputs_is_refused(graph: Path) -> None:
     path = rewrite(graph, document=lambda document: document.update(details={}, probe=None))
-    with pytest.raises(FileFormatError, match="does not say what its images must look like"):
+    with pytest.raises(FileFormatError, match="does not say what its inputs must look like"):
         run(path)
 
 

@@ -83,7 +83,7 @@ def change(*keys: str, to: Any) -> Callable[[dict[str, Any]], None]:
     ],
 )
 def test_damaged_details_are_refused(path: Path, damage: Callable[[dict[str, Any]], None]) -> None:
-    with pytest.raises(FileFormatError, match=r"does not say what its images must look like$"):
+    with pytest.raises(FileFormatError, match=r"does not say what its inputs must look like$"):
         evaluate(rewrite(path, document=damage), DATA, device="cpu")
 
 

@@ -145,7 +145,7 @@ def test_a_timm_directory_says_how_its_images_look(tmp_path: Path) -> None:
     [
         ("plan", None, "its plan does not fit"),
         ("plan", {"kept": []}, "its plan does not fit"),
-        ("details", {"preprocessing": {"mean": 3}}, "does not say what its images must look like"),
+        ("details", {"preprocessing": {"mean": 3}}, "does not say what its inputs must look like"),
     ],
 )
 def test_a_plan_and_details_are_not_believed(
