@@ -46,6 +46,16 @@ class Place:
         at = f"@{self.revision}" if self.revision else ""
         return f"hf-hub:{self.repository}{at}"
 
+    def extra(self, name: str) -> Path | None:
+        """Return a local copy of a file that a model may do without.
+
+        Offline it is taken for absent where the cache has none.
+        """
+        try:
+            return self.file(name)
+        except ModelError:
+            return None
+
     def file(self, name: str) -> Path | None:
         """Return a local copy of one of its files, None where it has none of that name.
 

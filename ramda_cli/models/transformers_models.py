@@ -80,7 +80,7 @@ def load_transformers(
         ) from error
     module, new, origin = _weighted(module, name, place, settings, seed)
     notes = (f"{', '.join(new)} of {place.given} started from random weights",) if new else ()
-    generation = place.file("generation_config.json")
+    generation = place.extra("generation_config.json")
     if generation is not None:
         set_generation_(module, read_json(generation))
     described = describe_huggingface(module)
@@ -135,7 +135,7 @@ def load_tokenizer(place: Place, module: nn.Module) -> Any:
     """
     from transformers import AutoTokenizer
 
-    if place.file("tokenizer.json") is None and place.file("tokenizer_config.json") is None:
+    if not any(map(place.extra, ("tokenizer.json", "tokenizer_config.json"))):
         raise ModelError(
             f"{place.origin} has no tokenizer",
             hint="put the tokenizer's files beside the model: tokenizer.save_pretrained(DIR)",
@@ -228,7 +228,7 @@ def _position_offset(module: nn.Module) -> int:
 
 def _image_preprocessing(module: nn.Module, place: Place, image_size: int | None) -> Preprocessing:
     config: Any = module.config
-    path = place.file("preprocessor_config.json")
+    path = place.extra("preprocessor_config.json")
     stored = {} if path is None else read_json(path)
     side = image_size or getattr(config, "image_size", None) or _side(stored) or _IMAGE_SIZE
     height, width = side if isinstance(side, list | tuple) else (side, side)

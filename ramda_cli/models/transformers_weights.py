@@ -19,10 +19,10 @@ def pretrained_tensors(place: Place) -> dict[str, Tensor]:
     Raises:
         ModelError: there are none as safetensors, or a file cannot be read.
     """
-    whole = place.file(_WHOLE)
+    index = place.extra(_INDEX)
+    whole = None if index is not None else place.file(_WHOLE)
     if whole is not None:
         return apply_masks(read_weights(whole))
-    index = place.file(_INDEX)
     if index is None:
         raise ModelError(
             f"{place.origin} has no weights as safetensors, and pickled weights are never opened",

@@ -1,0 +1,171 @@
+"""Loading models of transformers: tasks, heads, tokenizers, shards, the hub's cache."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ramda_cli.config.schema import ModelConfig
+from ramda_cli.errors import ModelError
+from ramda_cli.models.heads import adapt_labels
+from ramda_cli.models.loading import load_model
+from tests.texts.models import model, tokenizer, write_model
+
+
+def refused(folder: Path, **settings) -> tuple[str, str]:
+    with pytest.raises(ModelError) as raised:
+        load_model(ModelConfig(name=str(folder), **settings))
+    return str(raised.value), str(raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "classes"),
+    [
+        ("BertForSequenceClassification", "text-classification", 2),
+        ("BertForTokenClassification", "token-classification", 2),
+        ("BertForMaskedLM", "fill-mask", 0),
+        ("LlamaForCausalLM", "text-generation", 0),
+        ("GPT2LMHeadModel", "text-generation", 0),
+        ("T5ForConditionalGeneration", "text2text-generation", 0),
+    ],
+)
+def test_the_task_is_that_of_the_architecture(
+    tmp_path: Path, kind: str, task: str, classes: int
+) -> None:
+    loaded = load_model(ModelConfig(name=str(write_model(tmp_path, kind))))
+    assert type(loaded.module).__name__ == kind
+    assert (loaded.task.name, loaded.num_classes, loaded.new_head) == (task, classes, False)
+    written = model(kind).state_dict()
+    for name, tensor in loaded.module.state_dict().items():
+        assert torch.equal(tensor, written[name])
+    with torch.no_grad():
+        outputs = loaded.module(**loaded.example_inputs)  # type: ignore[arg-type]
+    assert outputs.logits.isfinite().all()
+
+
+def test_a_body_takes_a_new_head_for_a_task(tmp_path: Path) -> None:
+    write_model(tmp_path, "BertModel")
+    assert load_model(ModelConfig(name=str(tmp_path))).task.name == "feature-extraction"
+    loaded = load_model(ModelConfig(name=str(tmp_path), task="text-classification"))
+    assert loaded.new_head
+    assert loaded.notes == (
+        f"classifier.bias, classifier.weight of {tmp_path} started from random weights",
+    )
+    again = load_model(ModelConfig(name=str(tmp_path), task="text-classification"))
+    other = load_model(ModelConfig(name=str(tmp_path), task="text-classification"), seed=1)
+    weights = [each.module.classifier.weight for each in (loaded, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    body = loaded.module.bert.state_dict()
+    for name, tensor in model("BertModel").state_dict().items():
+        assert torch.equal(tensor, body[name])
+
+
+def test_a_model_that_cannot_do_a_task(tmp_path: Path) -> None:
+    write_model(tmp_path, "T5ForConditionalGeneration")
+    message, hint = refused(tmp_path, task="fill-mask")
+    assert message == "models of type 't5' do no fill-mask"
+    assert "text2text-generation" in hint
+
+
+def test_classes_have_the_names_of_the_data(tmp_path: Path) -> None:
+    loaded = load_model(ModelConfig(name=str(write_model(tmp_path, "BertForTokenClassification"))))
+    same = adapt_labels(loaded, ("O", "NOUN"))
+    assert same.module.config.id2label == {0: "O", 1: "NOUN"}
+    assert torch.equal(same.module.classifier.weight, loaded.module.classifier.weight)
+    assert not same.new_head
+    more = adapt_labels(loaded, ("O", "NOUN", "ADJ"))
+    assert more.module.classifier.out_features == 3
+    assert more.new_head
+    assert more.source.arguments["id2label"] == {"0": "O", "1": "NOUN", "2": "ADJ"}
+    assert torch.equal(
+        more.module.bert.embeddings.word_embeddings.weight,
+        loaded.module.bert.embeddings.word_embeddings.weight,
+    )
+
+
+def test_shards_are_one_model(tmp_path: Path) -> None:
+    write_model(tmp_path / "whole", "LlamaForCausalLM")
+    model("LlamaForCausalLM").save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    tokenizer().save_pretrained(tmp_path / "shards")
+    assert not (tmp_path / "shards" / "model.safetensors").exists()
+    whole, shards = (
+        load_model(ModelConfig(name=str(tmp_path / name))).module.state_dict()
+        for name in ("whole", "shards")
+    )
+    assert all(torch.equal(whole[name], shards[name]) for name in whole)
+    next((tmp_path / "shards").glob("*00002*")).unlink()
+    message, _ = refused(tmp_path / "shards")
+    assert "which its index names" in message
+
+
+def test_weights_that_are_not_there(tmp_path: Path) -> None:
+    write_model(tmp_path, "LlamaForCausalLM")
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    message, hint = refused(tmp_path)
+    assert message.endswith("no weights as safetensors, and pickled weights are never opened")
+    assert hint == "pass --weights FILE.safetensors, or --no-pretrained"
+    loaded = load_model(ModelConfig(name=str(tmp_path), pretrained=False))
+    assert loaded.source.weights == "random initialization"
+
+
+def test_weights_of_another_model(tmp_path: Path) -> None:
+    write_model(tmp_path, "LlamaForCausalLM")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    message, hint = refused(tmp_path, weights=tmp_path / "other.safetensors")
+    assert "do not fit LlamaForCausalLM: missing: model.embed_tokens.weight" in message
+    assert hint == "pass the model that these weights were saved from"
+    state = model("LlamaForCausalLM").state_dict()
+    save_file({k: v.contiguous().clone() for k, v in state.items()}, tmp_path / "same.safetensors")
+    same = load_model(ModelConfig(name=str(tmp_path), weights=tmp_path / "same.safetensors"))
+    assert same.source.weights == str(tmp_path / "same.safetensors")
+
+
+def test_a_model_without_its_tokenizer(tmp_path: Path) -> None:
+    model("LlamaForCausalLM").save_pretrained(tmp_path)
+    message, hint = refused(tmp_path)
+    assert message == f"{tmp_path} has no tokenizer"
+    assert "tokenizer.save_pretrained(DIR)" in hint
+
+
+def test_code_of_a_model_is_not_run(tmp_path: Path) -> None:
+    write_model(tmp_path, "LlamaForCausalLM")
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "evil.Model"}
+    path.write_text(json.dumps(config))
+    message, _ = refused(tmp_path)
+    assert "'auto_map'" in message
+
+
+def test_settings_of_generation_travel(tmp_path: Path) -> None:
+    write_model(tmp_path, "LlamaForCausalLM")
+    path = tmp_path / "generation_config.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({**stored, "repetition_penalty": 1.5, "eos_token_id": [3, 4]}))
+    loaded = load_model(ModelConfig(name=str(tmp_path)))
+    settings = loaded.module.generation_config
+    assert (settings.repetition_penalty, settings.eos_token_id) == (1.5, [3, 4])
+
+
+def test_a_repository_in_the_cache(tmp_path: Path) -> None:
+    """As the hub's library lays it out; in a process of its own, which reads HF_HOME."""
+    root = tmp_path / "hub" / "models--org--name"
+    write_model(root / "snapshots" / "abc", "BertForSequenceClassification")
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text("abc")
+    done = subprocess.run(
+        [sys.executable, "-m", "ramda_cli", "inspect", "hf-hub:org/name", "--json"],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["model"]["weights"] == "hf-hub:org/name"
+    assert found["outcome"]["layout"] == "native"
+    assert any("attention" in group["name"] for group in found["groups"])
