@@ -8,7 +8,7 @@ from ramda_cli.config.schema import ModelConfig
 from ramda_cli.errors import ModelError
 from ramda_cli.models.files import load_factory
 from ramda_cli.models.loading import load_model
-from tests.models.helpers import load, refuse
+from tests.models.helpers import REPOSITORY, load, refuse
 
 MODEL = """
 import torch
@@ -165,3 +165,15 @@ def test_images_that_do_not_fit(tmp_path):
 def test_misuse_is_a_value_error():
     with pytest.raises(ValueError, match=r"name must be path/to/file.py:factory, got 'resnet50'"):
         load_factory("resnet50")
+
+
+@pytest.mark.parametrize(
+    ("file", "shape", "parameters"),
+    [("configs/cifar10/vgg.py:vgg11_half", (3, 32, 32), 2_310_186),
+     ("configs/mnist/vit.py:vit", (1, 28, 28), 204_938)],
+)  # fmt: skip
+def test_the_factories_of_the_configurations(file, shape, parameters):
+    loaded = load(REPOSITORY / file)
+    assert loaded.preprocessing.input_size == shape
+    assert sum(p.numel() for p in loaded.module.parameters()) == parameters
+    assert loaded.module(*loaded.example_inputs).shape == (2, 10)
