@@ -109,47 +109,61 @@ def _count(chosen: npt.NDArray[np.bool_]) -> list[Term]:
 
 
 def _body_macs(sizes: SizeTerms, traced: Trace) -> list[Term]:
-    """Return the MACs without those of linear layers that have an output for every word."""
-    vocabularies = _vocabularies(traced)
+    """Return the MACs without those of the layers onto the vocabulary."""
+    left_out = _onto_vocabulary(traced)
     return [
         term
         for node in traced.program.graph.nodes
-        if node.op == "call_function" and _outputs(node, traced) not in vocabularies
+        if node.op == "call_function" and node not in left_out
         for term in sizes.contraction(node)
     ]
 
 
 def _body_params(sizes: SizeTerms, traced: Trace) -> list[Term]:
-    """Return the parameters that have no row for every word."""
+    """Return the parameters without token embeddings and layers onto the vocabulary."""
     trainable = set(traced.program.graph_signature.parameters)
-    vocabularies = _vocabularies(traced)
+    nodes = (*_lookups(traced), *(node.args[1] for node in _onto_vocabulary(traced)))
+    left_out = {id(value) for node in nodes if (value := _value(node, traced)) is not None}
     return [
         (1.0, sizes.elements(value))
         for name, value in traced.parameters.items()
-        if name in trainable and value.shape[:1] not in vocabularies
+        if name in trainable and id(value) not in left_out
     ]
 
 
-def _vocabularies(traced: Trace) -> set[tuple[int, ...]]:
-    """Return how many rows the token embedding has: the largest that is looked up."""
-    rows = [
-        _rows(node.args[0], traced)
+def _lookups(traced: Trace) -> list[fx.Node]:
+    """Return the tables in which tokens are looked up: those with the most rows."""
+    tables = {
+        node.args[0]: _rows(node.args[0], traced)
         for node in traced.program.graph.nodes
         if node.op == "call_function" and operator_name(node.target) == "embedding"
-    ]
-    return {max(rows)} if rows else set()
+    }
+    return [table for table, rows in tables.items() if rows == max(tables.values())]
 
 
-def _rows(node: object, traced: Trace) -> tuple[int, ...]:
+def _onto_vocabulary(traced: Trace) -> set[fx.Node]:
+    """Return the linear layers with an output for every token, after which nothing contracts."""
+    words = {_rows(table, traced) for table in _lookups(traced)}
+    found: set[fx.Node] = set()
+    contracts: set[fx.Node] = set()
+    for node in reversed(traced.program.graph.nodes):
+        later = any(user in contracts for user in node.users)
+        linear = node.op == "call_function" and operator_name(node.target) == "linear"
+        if linear and not later and _rows(node.args[1], traced) in words:
+            found.add(node)
+        if later or linear:
+            contracts.add(node)
+    return found
+
+
+def _rows(node: object, traced: Trace) -> int:
+    value = _value(node, traced)
+    return value.shape[0] if value is not None and value.shape else 0
+
+
+def _value(node: object, traced: Trace) -> Value | None:
     value = traced.values[node.name] if isinstance(node, fx.Node) else None
-    return value.shape[:1] if isinstance(value, Value) else ()
-
-
-def _outputs(node: fx.Node, traced: Trace) -> tuple[int, ...]:
-    """Return the number of outputs of a linear layer; nothing of any other call."""
-    if operator_name(node.target) != "linear":
-        return ()
-    return _rows(node.args[1], traced)
+    return value if isinstance(value, Value) else None
 
 
 def _bytes(sizes: SizeTerms, traced: Trace) -> list[Term]:

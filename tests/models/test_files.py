@@ -170,7 +170,7 @@ def test_misuse_is_a_value_error():
 @pytest.mark.parametrize(
     ("file", "shape", "parameters"),
     [("configs/cifar10/vgg.py:vgg11_half", (3, 32, 32), 2_310_186),
-     ("configs/mnist/vit.py:vit", (1, 28, 28), 204_938)],
+     ("configs/mnist/vit.py:vit", (1, 28, 28), 205_066)],
 )  # fmt: skip
 def test_the_factories_of_the_configurations(file, shape, parameters):
     loaded = load(REPOSITORY / file)
