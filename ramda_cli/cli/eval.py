@@ -63,5 +63,7 @@ def _render(result: Mapping[str, Any]) -> None:
 
     value = measured(result["value"], is_share=result["is_share"])
     line = text_of(f"{result['metric']} {value}", style="bold")
+    for note in result["notes"]:
+        stdout_console().print(text_of(f"note: {note}"))
     rest = f" on {count(result['examples'])} {result['unit']} in {duration(result['seconds'])}"
     stdout_console().print(line + text_of(f"{rest}: {result['data']}", style="not bold"))

@@ -47,7 +47,10 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
         module = _load_native(path, document, tensors).eval()
         generation = _mapping(document, "details").get("generation")
         if isinstance(generation, dict):
-            set_generation_(module, generation)
+            try:
+                set_generation_(module, generation)
+            except ModelError as error:
+                raise _does_not_fit(path, str(error)) from error
         return module
     if document.get("layout") == "graph":
         return _load_graph(path, document, tensors).eval()

@@ -9,21 +9,31 @@ import torch
 from torch import Tensor, nn
 
 from ramda_cli.errors import ModelError
-from ramda_cli.models.huggingface import describe_huggingface, with_classes
+from ramda_cli.models.huggingface import describe_huggingface, is_nameless, with_classes
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.models.randomness import seeded
 from ramda_cli.tasks.inputs import ExampleInputs, split_inputs
 
 
-def adapt_labels(loaded: LoadedModel, labels: Sequence[str], *, seed: int = 0) -> LoadedModel:
+def adapt_labels(
+    loaded: LoadedModel, labels: Sequence[str], *, seed: int = 0, by_position: bool = False
+) -> LoadedModel:
     """Return a transformers model that tells these classes apart, and knows their names.
 
-    `loaded` itself when it does already. Without labels it predicts a number.
+    `loaded` itself when it does already. Its head is new where it has another number of outputs,
+    and where its classes have other names, unless they have none of their own.
+
+    Args:
+        loaded: the model.
+        labels: names of classes, in order; without any it predicts a number.
+        seed: of a new head.
+        by_position: whether as many classes are the same ones, whatever their names.
     """
     outputs = max(1, len(labels))
     if tuple(labels) == loaded.labels:
         return loaded
-    new = outputs != loaded.num_classes
+    named = bool(loaded.labels) and not by_position and not is_nameless(loaded.labels)
+    new = outputs != loaded.num_classes or (named and not loaded.new_head)
     with seeded(seed):
         module = with_classes(loaded.module, labels)
     described = describe_huggingface(module)
@@ -37,7 +47,7 @@ def adapt_labels(loaded: LoadedModel, labels: Sequence[str], *, seed: int = 0) -
         module=module.eval(),
         source=replace(loaded.source, arguments=described[1]),
         num_classes=len(labels),
-        notes=(*loaded.notes, note) if new and not loaded.new_head else loaded.notes,
+        notes=loaded.notes if loaded.new_head else (*loaded.notes, note),
         new_head=loaded.new_head or new,
         labels=tuple(labels),
     )

@@ -3,14 +3,16 @@
 import contextlib
 import copy
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 
-from ramda_cli.errors import ModelError
+from ramda_cli.errors import MODEL_FAILURES, ModelError, first_line
 from ramda_cli.models.masks import apply_masks
 from ramda_cli.models.weights import read_weights, require_fit
 
@@ -29,6 +31,9 @@ _REFUSED = frozenset(
         "use_timm_backbone",
     }
 )
+
+
+_NAMELESS = re.compile(r"LABEL_\d+")
 
 
 def build_huggingface(name: str, config: Mapping[str, Any]) -> nn.Module:
@@ -63,6 +68,7 @@ def load_huggingface(name: str, config: Mapping[str, Any], path: Path) -> nn.Mod
             state_dict=state,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
+            dtype=torch.float32,
         )
     require_fit(
         path,
@@ -101,6 +107,7 @@ def fill_huggingface(
             state_dict=dict(state),
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            dtype=torch.float32,  # a file may hold more digits than its configuration says
         )
     missing = sorted(info["missing_keys"])
     wrong = sorted(str(one[0]) for one in info["mismatched_keys"])
@@ -115,21 +122,36 @@ def fill_huggingface(
         Path(origin),
         kind.__name__,
         missing=[name for name in missing if in_body(name)],
-        unexpected=[],
+        unexpected=sorted(n for n in info["unexpected_keys"] if n.startswith(prefix)),
         wrong_shape=[name for name in wrong if in_body(name)],
     )
     return filled, sorted({*missing, *wrong})
 
 
 def set_generation_(module: nn.Module, settings: Mapping[str, Any]) -> None:
-    """Let a model generate by these settings, plain data alone, in place."""
+    """Let a model generate by these settings, plain data alone, in place.
+
+    Raises:
+        ModelError: transformers does not take them.
+    """
     from transformers import GenerationConfig
 
     library: Any = module
     if getattr(module, "generation_config", None) is None:
         return
     plain = {k: v for k, v in settings.items() if isinstance(v, bool | int | float | str | list)}
-    library.generation_config = GenerationConfig.from_dict(plain)
+    try:
+        library.generation_config = GenerationConfig.from_dict(plain)
+    except MODEL_FAILURES as error:
+        raise ModelError(
+            f"the settings of generation are not valid: {first_line(error)}",
+            hint="correct generation_config.json, or take it away",
+        ) from error
+
+
+def is_nameless(labels: Sequence[str]) -> bool:
+    """Tell whether classes have the names that transformers gives where nobody named them."""
+    return all(_NAMELESS.fullmatch(label) for label in labels)
 
 
 def with_classes(module: nn.Module, labels: Sequence[str]) -> nn.Module:
@@ -143,6 +165,8 @@ def with_classes(module: nn.Module, labels: Sequence[str]) -> nn.Module:
     config.label2id = {label: number for number, label in config.id2label.items()}
     if not labels:
         config.problem_type = "regression"
+    elif config.problem_type == "regression":
+        config.problem_type = "single_label_classification"
     adapted = kind(config)
     expected = adapted.state_dict()
     old = module.state_dict()

@@ -4,11 +4,12 @@ Weights come from safetensors only, and no code that comes with a model is run.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ramda_cli.config.schema import ModelConfig
 from ramda_cli.errors import MODEL_FAILURES, ModelError, first_line
@@ -26,6 +27,9 @@ from ramda_cli.models.transformers_tasks import choose_class
 from ramda_cli.models.transformers_weights import pretrained_tensors
 from ramda_cli.models.weights import read_weights
 from ramda_cli.tasks import (
+    EMBEDDING,
+    FILL_MASK,
+    IGNORED,
     IMAGE_CLASSIFICATION,
     TEXT2TEXT_GENERATION,
     TEXT_CLASSIFICATION,
@@ -39,8 +43,8 @@ _IMAGE_SIZE = 224
 _LANGUAGE_MODELS = ("text-generation", "fill-mask")
 _WITH_CLASSES = (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION)
 _INPUTS = ("input_ids", "token_type_ids", "attention_mask", "decoder_input_ids")
-# How attention is computed is not what.
-_ATTENTION = ("_attn_implementation", "attn_implementation")
+# How attention is computed is not what; code that comes with a model is not run.
+_LEFT_OUT = ("_attn_implementation", "attn_implementation", "auto_map", "custom_pipelines")
 
 
 def load_transformers(
@@ -69,9 +73,16 @@ def load_transformers(
         ModelError: the model cannot be built, or its files do not fit.
     """
     name, task = choose_class(config, settings.task, place.given)
-    plain = {key: value for key, value in config.items() if key not in _ATTENTION}
+    if "quantization_config" in config:
+        raise ModelError(
+            f"the weights of {place.origin} are quantised",
+            hint="give the model in full precision",
+        )
+    plain = {key: value for key, value in config.items() if key not in _LEFT_OUT}
+    fills = settings.pretrained or settings.weights is not None
     try:
-        with seeded(seed):
+        # What weights are loaded into is built by transformers again.
+        with seeded(seed), torch.device("meta") if fills else nullcontext():
             module = build_huggingface(name, plain)
     except MODEL_FAILURES as error:
         raise ModelError(
@@ -79,13 +90,12 @@ def load_transformers(
             hint="install the transformers version that wrote it",
         ) from error
     module, new, origin = _weighted(module, name, place, settings, seed)
+    # What only a head reads is not a task's own where the states are what it reads.
+    new = [] if task is EMBEDDING else new
     notes = (f"{', '.join(new)} of {place.given} started from random weights",) if new else ()
     generation = place.extra("generation_config.json")
     if generation is not None:
         set_generation_(module, read_json(generation))
-    described = describe_huggingface(module)
-    if described is None:
-        raise ModelError(f"{name} is not a class of transformers", hint="name one that is")
     tokenizer = None
     preprocessing: Preprocessing | TextPreprocessing
     if _is_of_images(module):
@@ -94,9 +104,17 @@ def load_transformers(
     else:
         tokenizer = load_tokenizer(place, module)
         preprocessing = TextPreprocessing(
-            _max_length(module, task, max_length), input_names(module, tokenizer)
+            _max_length(module, task, max_length), input_names(module, tokenizer, task)
         )
         inputs = example_texts(module, preprocessing)
+    described = describe_huggingface(module)
+    if described is None:
+        raise ModelError(f"{name} is not a class of transformers", hint="name one that is")
+    if tokenizer is not None and task is FILL_MASK and tokenizer.mask_token_id is None:
+        raise ModelError(
+            f"the tokenizer of {place.origin} has no token for a mask",
+            hint="set tokenizer.mask_token and save it again, or choose another --task",
+        )
     labels = getattr(module.config, "id2label", None) if task in _WITH_CLASSES else None
     return LoadedModel(
         module=module.float().eval(),
@@ -108,7 +126,7 @@ def load_transformers(
         task=task,
         new_head=bool(new),
         tokenizer=tokenizer,
-        labels=tuple(str(label) for label in labels.values()) if labels else (),
+        labels=tuple(str(labels[number]) for number in sorted(labels)) if labels else (),
     )
 
 
@@ -135,7 +153,8 @@ def load_tokenizer(place: Place, module: nn.Module) -> Any:
     """
     from transformers import AutoTokenizer
 
-    if not any(map(place.extra, ("tokenizer.json", "tokenizer_config.json"))):
+    known = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model")
+    if not any(map(place.extra, known)):
         raise ModelError(
             f"{place.origin} has no tokenizer",
             hint="put the tokenizer's files beside the model: tokenizer.save_pretrained(DIR)",
@@ -145,7 +164,8 @@ def load_tokenizer(place: Place, module: nn.Module) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=place.revision, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    # tokenizers raises plain exceptions for files that a newer version wrote.
+    except Exception as error:
         raise ModelError(
             f"the tokenizer of {place.origin} cannot be loaded: {first_line(error)}",
             hint="write it again with tokenizer.save_pretrained(DIR)",
@@ -159,21 +179,34 @@ def load_tokenizer(place: Place, module: nn.Module) -> Any:
             hint="give the tokenizer that the model was trained with",
         )
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        own: Any = getattr(config, "pad_token_id", None)
+        has_own = isinstance(own, int) and 0 <= own < words
+        named = tokenizer.convert_ids_to_tokens(own) if has_own else tokenizer.eos_token
+        tokenizer.pad_token = named
     if tokenizer.pad_token_id is None:
         raise ModelError(
             f"the tokenizer of {place.origin} has neither a token for padding nor for the end",
             hint="set tokenizer.pad_token and save it again",
         )
-    if getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = tokenizer.pad_token_id
+    # A classifier of a decoder looks for it, to find the last token of a text.
+    config.pad_token_id = tokenizer.pad_token_id
     return tokenizer
 
 
-def input_names(module: nn.Module, tokenizer: Any) -> tuple[str, ...]:
-    """Return the tensors that a text model is given: what its tokenizer makes and it takes."""
+def input_names(module: nn.Module, tokenizer: Any, task: Task) -> tuple[str, ...]:
+    """Return the tensors that a text model is given: what its tokenizer makes and it takes.
+
+    Raises:
+        ModelError: it takes others for its task.
+    """
     config: Any = module.config
     made = {*tokenizer.model_input_names, *(["decoder_input_ids"] * config.is_encoder_decoder)}
+    if config.is_encoder_decoder and task is not TEXT2TEXT_GENERATION:
+        raise ModelError(
+            f"{type(module).__name__} does {task.name} by an encoder and a decoder, which is not"
+            " supported",
+            hint="encoder-decoders do text2text-generation",
+        )
     takes = inspect.signature(module.forward).parameters
     return tuple(name for name in _INPUTS if name in made and name in takes)
 
@@ -198,15 +231,46 @@ def call_settings(module: nn.Module) -> dict[str, Any]:
     return {"use_cache": False} if "use_cache" in takes else {}
 
 
+def decoder_beginning(module: nn.Module, tokenizer: Any) -> Callable[[Tensor], Tensor] | None:
+    """Return what makes the tokens that a decoder reads of those that it is to write.
+
+    Each is one later, after the token that the model begins with; mBART begins with the last one,
+    the language. None without a decoder.
+
+    Raises:
+        ModelError: the model does not say what its decoder begins with.
+    """
+    library: Any = module
+    if not library.config.is_encoder_decoder:
+        return None
+    if hasattr(module, "prepare_decoder_input_ids_from_labels"):
+        return lambda targets: library.prepare_decoder_input_ids_from_labels(labels=targets)
+    start = library.config.decoder_start_token_id
+    if start is None:
+        raise ModelError(
+            f"{type(module).__name__} does not say what its decoder begins with",
+            hint="set decoder_start_token_id in config.json",
+        )
+
+    def begin(targets: Tensor) -> Tensor:
+        read = torch.cat([torch.full_like(targets[:, :1], start), targets[:, :-1]], dim=1)
+        return read.masked_fill(read == IGNORED, tokenizer.pad_token_id)
+
+    return begin
+
+
 def _is_of_images(module: nn.Module) -> bool:
-    return "pixel_values" in inspect.signature(module.forward).parameters
+    takes = inspect.signature(module.forward).parameters
+    if {"pixel_values", "input_ids"} <= takes.keys():
+        raise ModelError(
+            f"{type(module).__name__} takes images and texts together",
+            hint="name a model of one of them",
+        )
+    return "pixel_values" in takes
 
 
 def _max_length(module: nn.Module, task: Task, asked: int | None) -> int:
-    config: Any = module.config
-    most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-    offset = _position_offset(module)
-    most = None if most is None or most <= 0 else most - offset
+    most = longest_text(module)
     if asked is not None and most is not None and asked > most:
         raise ModelError(
             f"--max-length {asked} is more than the model takes: {most} tokens",
@@ -214,6 +278,15 @@ def _max_length(module: nn.Module, task: Task, asked: int | None) -> int:
         )
     usual = _BLOCK if task.name in (*_LANGUAGE_MODELS, TEXT2TEXT_GENERATION.name) else _LENGTH
     return asked or (usual if most is None else min(usual, most))
+
+
+def longest_text(module: nn.Module) -> int | None:
+    """Return how many tokens a model takes at most; None where its positions are relative."""
+    config: Any = module.config
+    if getattr(config, "relative_attention_num_buckets", None) is not None:
+        return None
+    most = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    return None if most is None or most <= 0 else most - _position_offset(module)
 
 
 def _position_offset(module: nn.Module) -> int:

@@ -11,7 +11,7 @@ from torch import nn
 from ramda_cli.errors import FileFormatError, ModelError
 from ramda_cli.models.loaded import Preprocessing, TextPreprocessing
 from ramda_cli.models.transformers_tasks import task_called
-from ramda_cli.tasks import REGRESSION, Task
+from ramda_cli.tasks import IMAGE_CLASSIFICATION, REGRESSION, Task
 
 _LARGEST_SIDE = 4096
 _MOST_TOKENS = 2**20
@@ -64,6 +64,8 @@ def read_description(path: Path, details: object) -> Description:
         if details.get("metric") == REGRESSION.metric.hub_id:
             task = REGRESSION
         labels = tuple(str(label) for label in details["labels"])
+        if ("max_length" in stored) == (task is IMAGE_CLASSIFICATION):
+            raise ValueError("the task does not go with the inputs")
         preprocessing = _texts(stored) if "max_length" in stored else _images(stored)
     except (KeyError, TypeError, ValueError, OverflowError, ModelError) as error:
         raise FileFormatError(
@@ -75,7 +77,7 @@ def read_description(path: Path, details: object) -> Description:
 
 def _texts(stored: Mapping[str, Any]) -> TextPreprocessing:
     length, inputs = int(stored["max_length"]), tuple(str(name) for name in stored["inputs"])
-    if not 1 <= length <= _MOST_TOKENS or not inputs or not set(inputs) <= _INPUTS:
+    if not 1 <= length <= _MOST_TOKENS or "input_ids" not in inputs or not set(inputs) <= _INPUTS:
         raise ValueError("a value is out of range")
     return TextPreprocessing(length, inputs)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from torch import nn
 
 from ramda_cli.config.schema import DataConfig
+from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import DataError
 from ramda_cli.export import load
 from ramda_cli.file_header import read_header
 from ramda_cli.models.loaded import LoadedModel, ModelSource, TextPreprocessing
 from ramda_cli.models.model_config import Place
-from ramda_cli.models.transformers_models import load_tokenizer
+from ramda_cli.models.transformers_models import load_tokenizer, longest_text
 from ramda_cli.pipeline.describing import Description, read_description
 from ramda_cli.pipeline.devices import choose_device
 from ramda_cli.pipeline.loading import load_data
@@ -37,12 +38,7 @@ def evaluate(path: Path, data: DataConfig, *, device: str = "auto") -> dict[str,
     where = choose_device(device)
     loaded = _loaded(path, load(path), described, data)
     bundle = load_data(data, loaded, seed=0)
-    if len(bundle.class_names) != len(described.labels):
-        raise DataError(
-            f"{path} tells {len(described.labels)} classes apart, {data.name} has"
-            f" {len(bundle.class_names)}",
-            hint="evaluate it on data with the classes it was trained on",
-        )
+    _require_classes(path, described, bundle, data.name)
     model = loaded.module.to(where)
     started = time.monotonic()
     value = measure(model, bundle.task, bundle.val, device=where)
@@ -55,14 +51,39 @@ def evaluate(path: Path, data: DataConfig, *, device: str = "auto") -> dict[str,
         "unit": bundle.unit,
         "examples": bundle.val_size,
         "seconds": time.monotonic() - started,
+        "notes": list(bundle.notes),
     }
+
+
+def _require_classes(path: Path, described: Description, bundle: DataBundle, name: str) -> None:
+    hint = "evaluate it on data with the classes it was trained on"
+    ours, theirs = described.labels, bundle.class_names
+    if len(theirs) != len(ours):
+        raise DataError(
+            f"{path} tells {len(ours)} classes apart, {name} has {len(theirs)}", hint=hint
+        )
+    odd = next((each for each in theirs if each not in ours), None)
+    if odd is not None and isinstance(described.preprocessing, TextPreprocessing):
+        raise DataError(f"{path} knows no class {odd!r}", hint=hint)
 
 
 def _loaded(path: Path, module: nn.Module, described: Description, data: DataConfig) -> LoadedModel:
     """Return the model with what reading its data takes."""
     preprocessing, tokenizer = described.preprocessing, None
     if isinstance(preprocessing, TextPreprocessing):
+        if not hasattr(module, "config"):
+            raise DataError(
+                f"{path} is a graph, which does not say how its texts are read",
+                hint="its report has the figure",
+            )
         tokenizer = load_tokenizer(Place(str(path), folder=path.parent), module)
+        most = longest_text(module)
+        asked = data.max_length or preprocessing.max_length
+        if most is not None and asked > most:
+            raise DataError(
+                f"{asked} tokens are more than the model takes: {most}",
+                hint=f"give --max-length {most} or less",
+            )
         if data.max_length is not None:
             preprocessing = replace(preprocessing, max_length=data.max_length)
     return LoadedModel(
@@ -73,4 +94,5 @@ def _loaded(path: Path, module: nn.Module, described: Description, data: DataCon
         num_classes=len(described.labels),
         task=described.task,
         tokenizer=tokenizer,
+        labels=described.labels,
     )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ramda_cli.errors import EquivalenceError, ModelError
+from ramda_cli.errors import EquivalenceError, ModelError, OutputError
 from ramda_cli.export import OnnxModel, export_onnx, load, read_tensors, save
 from ramda_cli.export.dense import uniform_module
 from ramda_cli.export.directories import open_directory
@@ -44,6 +44,7 @@ class WrittenFiles:
         alone: whether the model's own library loads the directory without RAMDA.
         proven: with the checks of the files added to the proof.
         reloaded, onnx: the metric of what was read back.
+        notes: what could not be written, in sentences for the user.
     """
 
     workspace: Workspace
@@ -55,6 +56,7 @@ class WrittenFiles:
     proven: Proven
     reloaded: float | None
     onnx: float | None
+    notes: tuple[str, ...] = ()
 
     def finish(self, summarize: Callable[[tuple[FileEntry, ...]], Report]) -> dict[str, object]:
         """Put the report into the header and beside the model; the tensors stay as proven.
@@ -112,6 +114,7 @@ def write_files(
     reloaded = load(workspace.path(_MODEL))
     checks = [_check_reloaded(proven.model, reloaded, batches)]
     reloaded_metric = onnx_metric = None
+    notes: tuple[str, ...] = ()
     if data is not None:
         reloaded_metric = evaluate(reloaded, data.task, data.val, device=torch.device("cpu"))
     alone = uniform and _write_configuration(workspace, smaller, plan, observer)
@@ -122,16 +125,18 @@ def write_files(
         )
     if onnx:
         observer.stage("export", _ONNX)
-        export_onnx(smaller, workspace.path(_ONNX), batches[0], free_length=tokenizer is not None)
-        run = OnnxModel(workspace.path(_ONNX))
-        checks.append(_check_onnx(proven.model, run, batches))
-        if data is not None:
+        run, notes = _write_onnx(workspace, smaller, batches[0], texts=tokenizer is not None)
+        for note in notes:
+            observer.note(note)
+        if run is not None:
+            checks.append(_check_onnx(proven.model, run, batches))
+        if run is not None and data is not None:
             onnx_metric = evaluate_outputs(run.on, data.task, data.val)
     observer.stage("export", "written, read back and compared")
     proof = Proof((*proven.proof.checks, *checks))
     return WrittenFiles(
         workspace, smaller, plan, dict(details), layout, alone, replace(proven, proof=proof),
-        reloaded_metric, onnx_metric,
+        reloaded_metric, onnx_metric, notes,
     )  # fmt: skip
 
 
@@ -143,6 +148,18 @@ def discarding_unproven(workspace: Workspace) -> Iterator[None]:
     except EquivalenceError:
         workspace.discard_results()
         raise
+
+
+def _write_onnx(
+    workspace: Workspace, smaller: nn.Module, example: ExampleInputs, *, texts: bool
+) -> tuple[OnnxModel | None, tuple[str, ...]]:
+    """Write the ONNX file; a model that cannot be exported is a result all the same."""
+    path = workspace.path(_ONNX)
+    try:
+        export_onnx(smaller, path, example, free_length=texts)
+    except OutputError as error:
+        return None, (f"{_ONNX} was not written: {error}",)
+    return OnnxModel(path), ()
 
 
 def _write_configuration(
@@ -163,7 +180,9 @@ def _write_configuration(
         library.config.save_pretrained(str(workspace.directory))
         if library.can_generate():
             written: Any = smaller
-            written.generation_config.save_pretrained(str(workspace.directory))
+            # As it is: its own way of saving refuses settings that transformers itself reads.
+            settings = json.dumps(written.generation_config.to_diff_dict(), indent=2)
+            workspace.write_text("generation_config.json", settings + "\n")
     return True
 
 

@@ -7,13 +7,14 @@ from ramda_cli.config.schema import DataConfig, RunConfig
 from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.data.text import TextBatches, build_texts
+from ramda_cli.errors import DataError
 from ramda_cli.models.heads import adapt_head, adapt_labels
 from ramda_cli.models.loaded import LoadedModel, TextPreprocessing
 from ramda_cli.models.loading import load_model
 from ramda_cli.observer import Observer, SilentObserver
 from ramda_cli.pipeline.devices import choose_device
 from ramda_cli.structure.export import evaluation_mode
-from ramda_cli.tasks import EMBEDDING, call
+from ramda_cli.tasks import EMBEDDING, IMAGE_CLASSIFICATION, REGRESSION, call
 from ramda_cli.tasks.inputs import moved
 
 
@@ -54,10 +55,11 @@ def fit_head(loaded: LoadedModel, data: DataBundle, *, seed: int) -> LoadedModel
     """Return a model that tells the classes of the data apart; of transformers, by their names."""
     if loaded.source.kind != "huggingface":
         return adapt_head(loaded, len(data.class_names), seed=seed)
-    predicts_a_number = data.task.metric.hub_id == "spearmanr"
-    if not data.class_names and not predicts_a_number:
+    if not data.class_names and data.task is not REGRESSION:
         return loaded
-    return adapt_labels(loaded, data.class_names, seed=seed)
+    # Classes of images are told apart by their place, as everywhere with images.
+    images = data.task is IMAGE_CLASSIFICATION
+    return adapt_labels(loaded, data.class_names, seed=seed, by_position=images)
 
 
 @torch.no_grad()
@@ -69,7 +71,10 @@ def _aim_at_embeddings(
     with evaluation_mode(module):
         for name, batches in (("training", data.train), ("validation", data.val)):
             if not isinstance(batches, TextBatches):
-                raise ValueError("only texts are embedded")
+                raise DataError(
+                    "texts are embedded, and these are none",
+                    hint="name another --task, such as image-classification",
+                )
             observer.stage("embed", f"the {name} texts, by the dense model")
 
             def embed(inputs: object) -> Tensor:

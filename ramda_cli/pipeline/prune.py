@@ -42,6 +42,7 @@ from ramda_cli.structure import (
 )
 from ramda_cli.structure.widths import hold_back
 from ramda_cli.surgery import RemovalPlan, remove
+from ramda_cli.tasks import IMAGE_CLASSIFICATION
 from ramda_cli.training.randomness import is_random
 from ramda_cli.training.regularizer import build_regularizer
 
@@ -69,6 +70,10 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         raise ConfigError(
             "the head is new, so the dense model has nothing to teach",
             hint="train it on this data first, or leave out --distill",
+        )
+    if data.task is not IMAGE_CLASSIFICATION and (config.training.mixup or config.training.cutmix):
+        raise ConfigError(
+            "training.mixup and cutmix mix images, and these are texts", hint="leave them out"
         )
     notes = (*loaded.notes, *data.notes)
     for note in notes:
@@ -125,7 +130,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
                 dense=cut.model, new_head=new_head, data=data, asked=asked(config),
                 structure=structure, support=cut.support, cost=cost, budget=planned.budget,
                 trained=fit.result(), files=files, latency=latency,
-                notes=(*notes, *planned.notes, *cut.notes),
+                notes=(*notes, *planned.notes, *cut.notes, *files.notes),
                 again=reproducibility(config, seed=config.training.seed, device=_device(device)),
             )  # fmt: skip
             document = files.finish(lambda listed: summarize(outcome, listed))

@@ -82,7 +82,8 @@ def remove(config: RemoveConfig, observer: Observer) -> dict[str, object]:
         outcome = Outcome(
             source=checkpoint.source, classes=len(checkpoint.labels), dense=checkpoint.module,
             data=data, asked=Asked(), structure=structure, support=support, cost=cost, files=files,
-            notes=(*notes, *remarks), again=reproducibility(config, seed=0, device="cpu"),
+            notes=(*notes, *remarks, *files.notes),
+            again=reproducibility(config, seed=0, device="cpu"),
         )  # fmt: skip
         document = files.finish(lambda listed: summarize(outcome, listed))
     workspace.finish()

@@ -45,10 +45,11 @@ def hidden_units(structure: Structure) -> Mask:
     graph = structure.graph
     if graph is None:
         raise ValueError("kinds need the structure of discover(), not single-tensor groups")
-    trace, convolved = graph.trace, _convolved(graph.trace)
+    trace = graph.trace
+    convolved, tables = _weights_of(trace, "conv", 1), _weights_of(trace, "embedding", 0)
     return np.array(
         [
-            not is_heads and _is_hidden(group, trace, convolved)
+            not is_heads and _is_hidden(group, trace, convolved, tables)
             for group, is_heads in zip(structure.groups, heads, strict=True)
         ],
         dtype=bool,
@@ -67,7 +68,7 @@ def _scores(node: fx.Node, trace: Trace) -> Value | None:
     return None
 
 
-def _is_hidden(group: DependencyGroup, trace: Trace, convolved: set[str]) -> bool:
+def _is_hidden(group: DependencyGroup, trace: Trace, convolved: set[str], tables: set[str]) -> bool:
     read = list(group.penalized)
     slots = {(part.parameter, part.dim) for part in read}
     made = [
@@ -76,7 +77,8 @@ def _is_hidden(group: DependencyGroup, trace: Trace, convolved: set[str]) -> boo
         if (part.parameter, part.dim) not in slots and len(_shape(part, trace)) > 1
     ]
     matrices = {part.parameter for part in (*read, *made)} - convolved
-    plain = len(matrices) == len({part.parameter for part in (*read, *made)})
+    looked_up = {part.parameter for part in made} & tables
+    plain = not looked_up and len(matrices) == len({part.parameter for part in (*read, *made)})
     if not read or not made or not plain or any(part.block != 1 for part in read):
         return False
     # Back to the width that they are made from: a classifier's own hidden layer is not that.
@@ -94,13 +96,13 @@ def _other(part: ParameterSlice, trace: Trace) -> int:
     return shape[-2] if part.dim == len(shape) - 1 else shape[-1]
 
 
-def _convolved(trace: Trace) -> set[str]:
-    """Return the names of weights of convolutions."""
+def _weights_of(trace: Trace, operator: str, argument: int) -> set[str]:
+    """Return the names of the parameters that operators of such a name take in one place."""
     names = trace.program.graph_signature.inputs_to_parameters
     found = set()
     for node in trace.program.graph.nodes:
-        if node.op == "call_function" and operator_name(node.target).startswith("conv"):
-            weight = node.args[1]
+        if node.op == "call_function" and operator_name(node.target).startswith(operator):
+            weight = node.args[argument]
             if isinstance(weight, fx.Node) and weight.name in names:
                 found.add(trace.aliases.get(names[weight.name], names[weight.name]))
     return found

@@ -26,10 +26,8 @@ class DeviceBudget:
         self._costs = [
             _DeviceCost(budget.cost.products(limit.metric), device) for limit in budget.limits
         ]
-        self._parts = [
-            (DeviceBudget(part, device), torch.from_numpy(part.in_scope).to(device))
-            for part in budget.parts
-        ]
+        self._parts = [DeviceBudget(part, device) for part in budget.parts]
+        self._in_scope = torch.from_numpy(budget.in_scope).to(device)
         self._channels = torch.from_numpy(budget.cost.channels).to(device)
         self._group = torch.from_numpy(budget.group_of_channel).to(device)
         limit = budget.cost.channels.astype("int64") - budget.floor
@@ -54,11 +52,10 @@ class DeviceBudget:
         """
         if self._parts:
             chosen = [
-                part.choose(torch.where(scope, scores, torch.inf), counts[at : at + 1])
-                for at, (part, scope) in enumerate(self._parts)
+                part.choose(scores, counts[at : at + 1]) for at, part in enumerate(self._parts)
             ]
             return torch.stack(chosen).any(0)
-        worth, order = self._sorted(scores)
+        worth, order = self._sorted(torch.where(self._in_scope, scores, torch.inf))
         groups = self._group[order]
         removable = (self._rank(groups) < self._limit[groups]) & torch.isfinite(worth)
         place = removable.cumsum(0)  # counted from 1

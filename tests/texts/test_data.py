@@ -11,7 +11,7 @@ from ramda_cli.data.bundle import DataBundle
 from ramda_cli.data.text import TextBatches
 from ramda_cli.errors import RamdaError
 from ramda_cli.models.loading import load_model
-from ramda_cli.pipeline.loading import load_data
+from ramda_cli.pipeline.loading import fit_head, load_data
 from ramda_cli.tasks import IGNORED
 from tests.texts.models import (
     WORDS,
@@ -221,9 +221,9 @@ def test_labels_that_are_no_classes(load, tmp_path: Path) -> None:
     write_lines(tmp_path / "t.jsonl", rows)
     message, hint = refused(load, "token-classification", tagged(tmp_path / "x"), target_key="no")
     assert "has no column 'no'" in message
-    write_lines(tmp_path / "u.jsonl", [{"text": t, "label": bool(g)} for t, g in sentences(40)])
+    write_lines(tmp_path / "u.jsonl", [{"text": t, "label": [g]} for t, g in sentences(40)])
     message, hint = refused(load, "text-classification", tmp_path / "u.jsonl")
-    assert "does not hold classes: one of its labels is" in message
+    assert "does not hold classes" in message
     assert hint == "name a column of integers or texts with --target-key"
     write_lines(
         tmp_path / "v.jsonl",
@@ -286,3 +286,108 @@ def test_a_tokenizer_of_another_model(tmp_path: Path) -> None:
         load_model(ModelConfig(name=str(tmp_path)))
     assert str(raised.value) == f"the tokenizer of {tmp_path} has {len(WORDS)} tokens, the model 20"
     assert raised.value.hint == "give the tokenizer that the model was trained with"
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    """A model that tells `positive`, 0, from `negative`, 1."""
+    return write_model(
+        tmp_path / "named", "BertForSequenceClassification",
+        id2label={0: "positive", 1: "negative"}, label2id={"positive": 0, "negative": 1},
+    )  # fmt: skip
+
+
+def classes(model: Path, data: Path, **settings: Any) -> tuple[tuple[str, ...], list[int], bool]:
+    """Return the classes, the targets of the validation texts, and whether the head is new."""
+    loaded = load_model(ModelConfig(name=str(model)), max_length=16)
+    bundle = load_data(DataConfig(name=str(data), batch_size=4, **settings), loaded, seed=0)
+    fitted = fit_head(loaded, bundle, seed=0)
+    targets = [value for _, y in bundle.val for value in y.tolist()]
+    return fitted.labels, targets, fitted.new_head
+
+
+def test_classes_are_matched_by_name(named: Path, tmp_path: Path) -> None:
+    rows = [(text, "Positive" if good else "Negative") for text, good in sentences(40)]
+    names, targets, new = classes(named, write_csv(tmp_path / "t.csv", ("text", "label"), rows))
+    assert (names, new) == (("positive", "negative"), False)
+    stored = dict(rows)
+    loaded = load_model(ModelConfig(name=str(named)), max_length=16)
+    data = load_data(DataConfig(name=str(tmp_path / "t.csv"), batch_size=4), loaded, seed=0)
+    words = tokenizer()
+    for inputs, batch in data.val:
+        for ids, target in zip(inputs["input_ids"], batch.tolist(), strict=True):
+            said = stored[words.decode(ids, skip_special_tokens=True)].lower()
+            assert names[target] == said
+    assert set(targets) == {0, 1}
+
+
+def test_numbers_are_those_of_the_model(named: Path, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", ("text", "label"), sentences(40))
+    names, targets, new = classes(named, path)
+    assert (names, set(targets), new) == (("positive", "negative"), {0, 1}, False)
+
+
+def test_classes_that_the_model_does_not_know_get_a_new_head(named: Path, tmp_path: Path) -> None:
+    rows = [(text, "good" if good else "bad") for text, good in sentences(40)]
+    names, _, new = classes(named, write_csv(tmp_path / "t.csv", ("text", "label"), rows))
+    assert (names, new) == (("bad", "good"), True)
+
+
+def test_a_class_may_be_absent(named: Path, tmp_path: Path) -> None:
+    rows = [(text, "negative") for text, _ in sentences(40)]
+    names, targets, new = classes(named, write_csv(tmp_path / "t.csv", ("text", "label"), rows))
+    assert (names, set(targets), new) == (("positive", "negative"), {1}, False)
+
+
+def test_tags_are_held_out_too(load, tmp_path: Path) -> None:
+    tagged(tmp_path, 50)
+    data = load("token-classification", tmp_path / "train.jsonl")
+    assert (data.train_size, data.val_size) == (40, 10)
+
+
+def test_what_says_none_is_a_text(load, tmp_path: Path) -> None:
+    rows = [*sentences(38), ("N/A", 1), ("None", 0)]
+    data = load("text-classification", write_csv(tmp_path / "t.csv", ("text", "label"), rows))
+    assert data.train_size + data.val_size == 40
+    rows = [(text, "None" if good else "some") for text, good in sentences(40)]
+    data = load("text-classification", write_csv(tmp_path / "u.csv", ("text", "label"), rows))
+    assert data.class_names == ("None", "some")
+
+
+def test_a_question_and_its_sentence_are_a_pair(load, tmp_path: Path) -> None:
+    rows = [("is the plan fine", text, good) for text, good in sentences(40)]
+    path = write_csv(tmp_path / "t.csv", ("question", "sentence", "label"), rows)
+    inputs, _ = next(iter(load("text-classification", path, max_length=32).val))
+    assert (inputs["input_ids"] == 3).sum(1).tolist() == [2] * len(inputs["input_ids"])
+
+
+def test_a_test_split_may_lack_what_is_not_asked_of_it(load, tmp_path: Path) -> None:
+    classified(tmp_path)
+    write_csv(tmp_path / "test.csv", ("text",), [(text,) for text, _ in sentences(8)])
+    assert load("text-classification", tmp_path).val_size == 40
+    message, hint = refused(load, "text-classification", tmp_path, val_split="test")
+    assert message == f"{tmp_path}, validation split has no column 'label'"
+    assert hint == "it has text"
+
+
+def test_truth_values_are_classes(load, tmp_path: Path) -> None:
+    write_lines(tmp_path / "u.jsonl", [{"text": t, "label": bool(g)} for t, g in sentences(40)])
+    assert load("text-classification", tmp_path / "u.jsonl").class_names == ("False", "True")
+
+
+def test_lists_that_are_texts(load, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", ("tokens", "tags"), [("the cat", "O N")] * 9)
+    message, hint = refused(load, "token-classification", path)
+    assert message == f"the column 'tokens' of {path} does not hold lists"
+    assert "JSON lines" in hint
+
+
+def test_validation_of_a_language_model_bounds_its_logits(load, tmp_path: Path) -> None:
+    data = load("text-generation", written(tmp_path / "d"), max_length=16)
+    assert len(next(iter(data.val))[0]["input_ids"]) == 8
+    wide = load_model(ModelConfig(name=str(write_model(
+        tmp_path / "m", "LlamaForCausalLM", vocab_size=4_000_000, hidden_size=8,
+        num_hidden_layers=1,
+    ))), max_length=16)  # fmt: skip
+    bundle = load_data(DataConfig(name=str(tmp_path / "d"), eval_batch_size=8), wide, seed=0)
+    assert len(next(iter(bundle.val))[0]["input_ids"]) == 4

@@ -139,8 +139,56 @@ def test_code_of_a_model_is_not_run(tmp_path: Path) -> None:
     config = json.loads(path.read_text())
     config["auto_map"] = {"AutoModelForCausalLM": "evil.Model"}
     path.write_text(json.dumps(config))
-    message, _ = refused(tmp_path)
-    assert "'auto_map'" in message
+    (tmp_path / "evil.py").write_text("raise SystemExit")
+    assert type(load_model(ModelConfig(name=str(tmp_path))).module).__module__.startswith("transf")
+    config["quantization_config"] = {"quant_method": "bitsandbytes"}
+    path.write_text(json.dumps(config))
+    message, hint = refused(tmp_path)
+    assert message == f"the weights of {tmp_path} are quantised"
+    assert hint == "give the model in full precision"
+
+
+def test_padding_is_one_token_for_model_and_tokenizer(tmp_path: Path) -> None:
+    """A decoder that classifies looks for it, to find the last token of a text."""
+    write_model(tmp_path, "LlamaForSequenceClassification", pad_token_id=None)
+    path = tmp_path / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    del config["pad_token"]
+    path.write_text(json.dumps(config))
+    loaded = load_model(ModelConfig(name=str(tmp_path)))
+    assert loaded.tokenizer.pad_token_id == loaded.module.config.pad_token_id == 3
+    assert loaded.source.arguments["pad_token_id"] == 3
+    ids, padded = torch.tensor([[5, 6, 7]]), torch.tensor([[5, 6, 7, 3, 3]])
+    with torch.no_grad():
+        short = loaded.module(input_ids=ids, attention_mask=torch.ones(1, 3)).logits
+        mask = torch.tensor([[1, 1, 1, 0, 0]])
+        long = loaded.module(input_ids=padded, attention_mask=mask).logits
+    torch.testing.assert_close(short, long)
+
+
+def test_weights_keep_their_digits(tmp_path: Path) -> None:
+    write_model(tmp_path, "LlamaForCausalLM")
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "dtype": "bfloat16", "torch_dtype": "bfloat16"}))
+    loaded = load_model(ModelConfig(name=str(tmp_path))).module.state_dict()
+    written = model("LlamaForCausalLM").state_dict()
+    assert all(torch.equal(loaded[name], written[name]) for name in written)
+
+
+def test_settings_of_generation_that_are_not_valid(tmp_path: Path) -> None:
+    write_model(tmp_path, "LlamaForCausalLM")
+    path = tmp_path / "generation_config.json"
+    path.write_text(json.dumps({"max_new_tokens": -3}))
+    message, hint = refused(tmp_path)
+    assert message.startswith("the settings of generation are not valid")
+    assert hint == "correct generation_config.json, or take it away"
+
+
+def test_an_encoder_decoder_that_classifies(tmp_path: Path) -> None:
+    write_model(tmp_path, "T5ForConditionalGeneration")
+    message, _ = refused(tmp_path, task="text-classification")
+    assert "does text-classification by an encoder and a decoder" in message
 
 
 def test_settings_of_generation_travel(tmp_path: Path) -> None:

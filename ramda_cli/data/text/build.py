@@ -1,9 +1,10 @@
 """From the name of a table of texts to loaders for a model's task."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, List
 
 from ramda_cli.config.schema import DataConfig
 from ramda_cli.data.bundle import DataBundle, ShuffledBatches
@@ -11,15 +12,16 @@ from ramda_cli.data.images import HOLDOUT_SEED, HOLDOUT_SHARE, stratified_indice
 from ramda_cli.data.text.batches import TextBatches
 from ramda_cli.data.text.collating import Collator
 from ramda_cli.data.text.columns import Columns, find_columns
-from ramda_cli.data.text.labels import Labels, labels_of
+from ramda_cli.data.text.labels import Labels, as_the_model_counts, labels_of
 from ramda_cli.data.text.sources import Texts, open_stream, open_texts, open_validation
 from ramda_cli.data.text.streaming import StreamedBatches
 from ramda_cli.data.text.tokenizing import Tokenized, streamed, tokenized
 from ramda_cli.errors import DataError
 from ramda_cli.models.loaded import LoadedModel, TextPreprocessing
-from ramda_cli.models.transformers_models import call_settings
+from ramda_cli.models.transformers_models import call_settings, decoder_beginning
 from ramda_cli.tasks import REGRESSION, TEXT_CLASSIFICATION, Task
 
+_MOST_LOGITS = 2**28
 _STREAMED = ("text-generation", "fill-mask", "text2text-generation")
 _UNITS = {"text-generation": "blocks", "fill-mask": "blocks"}
 
@@ -45,18 +47,19 @@ def build_texts(
     columns = find_columns(texts.train, name, config, texts.name)
     labels = None
     if name in ("text-classification", "token-classification") and columns.target is not None:
-        labels = labels_of(texts.train, columns.target, texts.name)
+        lists = name == "token-classification"
+        found = labels_of(texts.train, columns.target, texts.name, lists=lists)
+        labels = as_the_model_counts(found, () if loaded.new_head else loaded.labels)
     texts, notes = _with_validation(texts, columns, labels)
     if texts.val is None:
         raise ValueError("there must be a validation split")
     require_columns(texts.val, columns, f"{texts.name}, validation split")
-    start = getattr(loaded.module.config, "decoder_start_token_id", None)
     collate = Collator(
         name,
         loaded.tokenizer,
         loaded.preprocessing.inputs,
         call_settings(loaded.module),
-        decoder_start=start if isinstance(start, int) else None,
+        begin=decoder_beginning(loaded.module, loaded.tokenizer),
     )
 
     def tokenize(rows: Dataset, kind: str) -> Tokenized:
@@ -95,7 +98,11 @@ def build_texts(
     return DataBundle(
         train=train,
         val=TextBatches(
-            val.rows, collate, batch_size=config.eval_batch_size, shuffle=False, seed=0
+            val.rows,
+            collate,
+            batch_size=_eval_batch_size(config, loaded),
+            shuffle=False,
+            seed=0,
         ),
         class_names=() if labels is None else labels.names,
         train_size=train_size,
@@ -105,7 +112,7 @@ def build_texts(
             f" {length} tokens at most"
         ),
         fingerprint=texts.fingerprint,
-        notes=(*notes, *_cut_notes(parts, length)),
+        notes=(*notes, *_number_notes(labels), *_cut_notes(parts, length)),
         hub_id=texts.hub_id,
         task=_task(loaded.task, labels),
         unit=unit,
@@ -126,6 +133,21 @@ def require_columns(rows: Dataset, columns: Columns, where: str) -> None:
         )
 
 
+def _eval_batch_size(config: DataConfig, loaded: LoadedModel) -> int:
+    """Bound the logits of a batch to 1 GB where there is one for every token and word."""
+    if loaded.task.name not in _STREAMED or not isinstance(loaded.preprocessing, TextPreprocessing):
+        return config.eval_batch_size
+    model: Any = loaded.module
+    each = loaded.preprocessing.max_length * model.config.vocab_size
+    return min(config.eval_batch_size, max(1, _MOST_LOGITS // each))
+
+
+def _number_notes(labels: Labels | None) -> tuple[str, ...]:
+    if labels is None or labels.names:
+        return ()
+    return ("the labels are decimal numbers: they are predicted, and there are no classes",)
+
+
 def _task(task: Task, labels: Labels | None) -> Task:
     """A text classification whose labels are decimal numbers is a regression."""
     if task.name != TEXT_CLASSIFICATION.name or labels is None:
@@ -140,10 +162,10 @@ def _with_validation(
     if texts.val is not None:
         return texts, ()
     count = len(texts.train)
-    if labels is not None and labels.names and columns.target is not None:
-        stored = texts.train[columns.target][:]
-        flat = [repr(value) for value in stored]
-        _, numbers = np.unique(flat, return_inverse=True)
+    tagged = columns.target is not None and isinstance(texts.train.features[columns.target], List)
+    if labels is not None and labels.names and columns.target is not None and not tagged:
+        stored = [repr(value) for value in texts.train[columns.target][:]]
+        _, numbers = np.unique(stored, return_inverse=True)
     else:
         numbers = np.zeros(count, dtype=np.int64)
     held_out = stratified_indices(numbers, share=HOLDOUT_SHARE, seed=HOLDOUT_SEED)

@@ -1,5 +1,6 @@
 """From rows of token ids to what a model takes and what its task aims at."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ class Collator:
         tokenizer: of transformers.
         inputs: names of the tensors that the model is given, in order.
         settings: of its call.
-        decoder_start: token that a decoder begins with; None without a decoder.
+        begin: makes what a decoder reads of its targets; None without a decoder.
     """
 
     def __init__(
@@ -30,13 +31,13 @@ class Collator:
         inputs: tuple[str, ...],
         settings: dict[str, Any],
         *,
-        decoder_start: int | None = None,
+        begin: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self._task = task
         self._tokenizer = tokenizer
         self._inputs = inputs
         self._settings = settings
-        self._decoder_start = decoder_start
+        self._begin = begin
 
     def __call__(self, rows: list[Row], *key: int) -> tuple[ExampleInputs, Tensor]:
         """Return a batch; which words are masked depends on `key` alone."""
@@ -61,7 +62,8 @@ class Collator:
                 return targets
             case "text2text-generation":
                 targets = padded([row["targets"] for row in rows], IGNORED)
-                made["decoder_input_ids"] = self._begun(targets)
+                if self._begin is not None:
+                    made["decoder_input_ids"] = self._begin(targets)
                 return targets
             case "token-classification":
                 return padded([row["targets"] for row in rows], IGNORED)
@@ -78,12 +80,6 @@ class Collator:
         with seeded_everywhere(*key):
             masked, targets = collate.torch_mask_tokens(ids.clone())
         return masked, targets
-
-    def _begun(self, targets: Tensor) -> Tensor:
-        """Return what the decoder reads: each token one later, after the one it begins with."""
-        start = torch.full((len(targets), 1), self._decoder_start or 0)
-        read = torch.cat([start, targets[:, :-1]], dim=1)
-        return read.masked_fill(read == IGNORED, self._tokenizer.pad_token_id)
 
 
 def padded(rows: list[list[int]], value: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, List, Value
 
 from ramda_cli.config.schema import DataConfig
 from ramda_cli.errors import DataError
@@ -45,8 +45,19 @@ def find_columns(rows: Dataset, task: str, config: DataConfig, where: str) -> Co
     if task == "token-classification":
         words = _one(features, config.input_key, _WORDS, "words", "--input-key", where)
         tags = _one(features, config.target_key, _TAGS, "tags", "--target-key", where)
+        for name in (words, tags):
+            if not isinstance(features[name], List):
+                raise DataError(
+                    f"the column {name!r} of {where} does not hold lists",
+                    hint="each row is a list of words and a list of their tags, as JSON lines and"
+                    " parquet have them",
+                )
         return Columns((words,), tags)
-    inputs = _inputs(features, config, where)
+    inputs = _inputs(features, config, where, pairs=task == "text-classification")
+    if len(inputs) > 1 and task != "text-classification":
+        raise DataError(
+            f"{task} reads one column of texts, and --input-key names two", hint="name one"
+        )
     for name in inputs:
         if not _is_text(features[name]):
             raise DataError(
@@ -59,11 +70,16 @@ def find_columns(rows: Dataset, task: str, config: DataConfig, where: str) -> Co
     if task == "text2text-generation":
         left = {name: kind for name, kind in features.items() if name not in inputs}
         target = _one(left, config.target_key, _ANSWERS, "target", "--target-key", where)
-        return Columns(inputs[:1], target)
+        if not _is_text(features[target]):
+            raise DataError(
+                f"the column {target!r} of {where} does not hold texts",
+                hint=f"name another with --target-key; the columns are {', '.join(features)}",
+            )
+        return Columns(inputs, target)
     return Columns(inputs, None)
 
 
-def _inputs(features: Features, config: DataConfig, where: str) -> tuple[str, ...]:
+def _inputs(features: Features, config: DataConfig, where: str, *, pairs: bool) -> tuple[str, ...]:
     if config.input_key is not None:
         names = tuple(name.strip() for name in config.input_key.split(","))
         missing = next((name for name in names if name not in features), None)
@@ -76,12 +92,12 @@ def _inputs(features: Features, config: DataConfig, where: str) -> tuple[str, ..
                 f"--input-key names {len(names)} columns", hint="an input is one text, or two"
             )
         return names
-    usual = next((name for name in _TEXTS if name in features), None)
+    pair = next((pair for pair in _PAIRS if set(pair) <= set(features)), None)
+    if pair is not None and pairs:
+        return pair
+    usual = next((name for name in (*_TEXTS, "question") if name in features), None)
     if usual is not None:
         return (usual,)
-    pair = next((pair for pair in _PAIRS if set(pair) <= set(features)), None)
-    if pair is not None:
-        return pair
     texts = [name for name, kind in features.items() if _is_text(kind) and name not in _LABELS]
     if len(texts) == 1:
         return (texts[0],)

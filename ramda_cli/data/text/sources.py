@@ -23,6 +23,7 @@ _KINDS = {
     ".parquet": "parquet",
     ".txt": "text",
 }
+_DESCRIPTIONS = ("dataset_infos.json", "dataset_dict.json", "state.json", "requirements.txt")
 _VALIDATION_ROWS = 2_000
 """Of a streamed table: its first ones."""
 
@@ -94,9 +95,15 @@ def open_stream(config: DataConfig) -> IterableDataset:
     path = Path(config.name).expanduser()
     if path.exists():
         files = _files_by_split(path)
-        first = next(iter(files.values()))[0]
+        suffix = next(iter(files.values()))[0].suffix
         named = {each: [str(file) for file in found] for each, found in files.items()}
-        splits = datasets.load_dataset(_KINDS[first.suffix], data_files=named, streaming=True)
+        options = _options(suffix)
+        try:
+            splits = datasets.load_dataset(
+                _KINDS[suffix], data_files=named, streaming=True, **options
+            )
+        except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
+            raise _unreadable(path, suffix, error) from error
     else:
         splits = load_hub_splits(config.name, streaming=True)
     name = find_split(list(splits), split.name, TRAIN_NAMES, "--train-split", config.name)
@@ -128,6 +135,10 @@ def open_validation(config: DataConfig) -> Texts:
     if files:
         rows = _part(_read(path, {name: files[name]})[name], held, f"{path}, split {name}")
         return Texts(rows, rows, str(path), digest(files[name]))
+    if held.start or held.stop:
+        raise DataError(
+            "a part of a split cannot be streamed", hint="name a whole one with --val-split"
+        )
     rows = Dataset.from_list(list(stream[name].take(_VALIDATION_ROWS)))
     return Texts(rows, rows, config.name, f"{config.name}-{name}", config.name)
 
@@ -140,12 +151,13 @@ def _files_by_split(path: Path) -> dict[str, list[Path]]:
                 hint=f"give a file that ends in {', '.join(_KINDS)}, or a directory of such",
             )
         return {"train": [path]}
-    files = sorted(file for file in path.iterdir() if file.suffix in _KINDS)
+    found = [*path.iterdir(), *path.glob("*/*")]
+    files = sorted(f for f in found if f.suffix in _KINDS and f.name not in _DESCRIPTIONS)
     kinds = {_KINDS[file.suffix] for file in files}
     if len(kinds) != 1:
-        found = "several kinds of files" if kinds else "no files of texts"
+        what = "several kinds of files" if kinds else "no files of texts"
         raise DataError(
-            f"{path} has {found}", hint=f"give one kind of {', '.join(_KINDS)}, or name a file"
+            f"{path} has {what}", hint=f"give one kind of {', '.join(_KINDS)}, or name a file"
         )
     if len(files) == 1:
         return {"train": files}
@@ -163,18 +175,37 @@ def _files_by_split(path: Path) -> dict[str, list[Path]]:
 
 
 def _read(path: Path, files: Mapping[str, list[Path]]) -> dict[str, Dataset]:
-    first = next(iter(files.values()))[0]
-    options: dict[str, Any] = {"sep": "\t"} if first.suffix == ".tsv" else {}
-    named = {split: [str(file) for file in each] for split, each in files.items()}
-    try:
-        with without_progress():
-            return dict(datasets.load_dataset(_KINDS[first.suffix], data_files=named, **options))
-    except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
-        cause = error.__cause__ or error
-        raise DataError(
-            f"cannot read {path} as {_KINDS[first.suffix]}: {first_line(cause)}",
-            hint="check the file, and that HF_HOME is a directory that can be written",
-        ) from error
+    suffix = next(iter(files.values()))[0].suffix
+    read: dict[str, Dataset] = {}
+    for split, each in files.items():
+        # One at a time: splits may have other columns, as a test without its labels.
+        named = {split: [str(file) for file in each]}
+        try:
+            with without_progress():
+                read.update(
+                    datasets.load_dataset(_KINDS[suffix], data_files=named, **_options(suffix))
+                )
+        except (datasets.exceptions.DatasetGenerationError, OSError, ValueError) as error:
+            raise _unreadable(path, suffix, error) from error
+    return read
+
+
+def _options(suffix: str) -> dict[str, Any]:
+    """Return how a table is read: in CSV, what says `None` or `NA` is a text."""
+    if _KINDS[suffix] != "csv":
+        return {}
+    separator = "\t" if suffix == ".tsv" else ","
+    return {"sep": separator, "keep_default_na": False, "na_values": [""]}
+
+
+def _unreadable(path: Path, suffix: str, error: BaseException) -> DataError:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return DataError(
+        f"cannot read {path} as {_KINDS[suffix]}: {first_line(cause)}",
+        hint="check the file, and that HF_HOME is a directory that can be written",
+    )
 
 
 def _chosen(

@@ -27,6 +27,9 @@ from ramda_cli.tasks import IGNORED
 
 Rows = dict[str, list[Any]]
 
+_VERSION = 1
+"""Of what is made of a text; rows in the cache of another one are not taken."""
+
 _LANGUAGE_MODELS = ("text-generation", "fill-mask")
 
 
@@ -104,27 +107,38 @@ def streamed(
         convert = _packing(columns, tokenizer, max_length)
     else:
         convert = _encoding(columns, None, tokenizer, max_length, "the stream")
-    return rows.map(convert, batched=True, remove_columns=list(rows.features or columns.inputs))
+    known = rows.select_columns([*columns.inputs, *([columns.target] if columns.target else [])])
+    return known.map(convert, batched=True, remove_columns=known.column_names or [*columns.inputs])
 
 
 def _check(rows: Dataset, columns: Columns, where: str, *, may_be_empty: bool) -> None:
     table = rows.with_format("arrow")[:]
-    for name in columns.inputs:
+    texts = (*columns.inputs, *([columns.target] if columns.target else []))
+    for name in texts:
+        kind = table[name].type
         missing = pc.is_null(table[name]).to_numpy()
-        if may_be_empty:
+        if may_be_empty or not (pa.types.is_list(kind) or _is_string(kind)):
             bad = missing
-        elif pa.types.is_list(table[name].type):
+        elif pa.types.is_list(kind):
             bad = missing | (pc.list_value_length(table[name]).fill_null(0).to_numpy() == 0)
+            holes = pc.list_parent_indices(table[name]).to_numpy()[
+                pc.is_null(pc.list_flatten(table[name])).to_numpy()
+            ]
+            bad[holes] = True
         else:
             words = pc.utf8_trim_whitespace(table[name])
             bad = missing | (pc.utf8_length(words).fill_null(0).to_numpy() == 0)
         found = np.flatnonzero(bad)
         if found.size:
-            what = "a missing" if missing[found[0]] else "an empty"
+            what = "an empty" if not missing[found[0]] and _is_string(kind) else "a missing"
             more = f", and {found.size - 1} more" if found.size > 1 else ""
             raise DataError(
                 f"row {found[0]} of {where} has {what} {name!r}{more}", hint="take those rows out"
             )
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _packing(columns: Columns, tokenizer: Any, length: int) -> Callable[[Rows], Rows]:
@@ -149,7 +163,9 @@ def _encoding(
     def convert(batch: Rows) -> Rows:
         texts = [batch[name] for name in columns.inputs]
         whole = tokenizer(*texts, truncation=False, verbose=False)
-        made = tokenizer(*texts, truncation=True, max_length=length)
+        made = whole
+        if max(map(len, whole["input_ids"])) > length:
+            made = tokenizer(*texts, truncation=True, max_length=length)
         kept = {name: made[name] for name in ("input_ids", "token_type_ids") if name in made}
         cut = [len(ids) > length for ids in whole["input_ids"]]
         targets: Rows = {}
@@ -160,9 +176,10 @@ def _encoding(
             else:
                 targets = {"targets": [float(aim) for aim in aims]}
         elif columns.target is not None:
-            answers = tokenizer(
-                text_target=batch[columns.target], truncation=True, max_length=length
-            )
+            aims = batch[columns.target]
+            full = tokenizer(text_target=aims, truncation=False, verbose=False)["input_ids"]
+            cut = [each or len(ids) > length for each, ids in zip(cut, full, strict=True)]
+            answers = tokenizer(text_target=aims, truncation=True, max_length=length)
             targets = {"targets": answers["input_ids"]}
         return {**kept, "cut": cut, **targets}
 
@@ -210,5 +227,6 @@ def _fingerprint(
     vocabulary: Mapping[str, int] = tokenizer.get_vocab()
     backend = getattr(tokenizer, "backend_tokenizer", None)
     description = backend.to_str() if backend is not None else repr(sorted(vocabulary.items()))
-    parts = (rows._fingerprint, columns, labels, task, description, max_length)
+    ends = (tokenizer.eos_token_id, tokenizer.sep_token_id, tuple(tokenizer.model_input_names))
+    parts = (_VERSION, rows._fingerprint, columns, labels, task, description, ends, max_length)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
