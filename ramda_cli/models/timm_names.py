@@ -58,7 +58,7 @@ def suggestions(name: str, candidates: list[str]) -> str:
     """Return "did you mean a, b or c?", or where to look when nothing is similar."""
     close = difflib.get_close_matches(name, candidates, n=3)
     if not close:
-        return "timm.list_models() lists the names"
+        return f"timm.list_models() lists the names; one on the hub is hf-hub:{name}"
     return f"did you mean {', '.join(close)}?"
 
 

@@ -184,7 +184,11 @@ def test_an_unreachable_hub_model():
 
 def test_similar_names_are_suggested():
     refuse("resnet51", "unknown model 'resnet51'", "did you mean resnet51q, resnet50, resnet18?")
-    refuse("qqqqqqqq", "unknown model 'qqqqqqqq'", "timm.list_models() lists the names")
+    refuse(
+        "qqqqqqqq",
+        "unknown model 'qqqqqqqq'",
+        "timm.list_models() lists the names; one on the hub is hf-hub:qqqqqqqq",
+    )
 
 
 def test_similar_tags_are_suggested():

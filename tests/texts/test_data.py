@@ -391,3 +391,9 @@ def test_validation_of_a_language_model_bounds_its_logits(load, tmp_path: Path) 
     ))), max_length=16)  # fmt: skip
     bundle = load_data(DataConfig(name=str(tmp_path / "d"), eval_batch_size=8), wide, seed=0)
     assert len(next(iter(bundle.val))[0]["input_ids"]) == 4
+
+
+def test_images_are_no_texts(load) -> None:
+    message, hint = refused(load, "text-generation", Path("digits"))
+    assert message == "digits is a set of images, and the model reads texts"
+    assert hint == "give a table of texts, or a model that sees images"

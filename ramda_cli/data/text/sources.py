@@ -10,7 +10,7 @@ import datasets
 from datasets import Dataset, IterableDataset
 
 from ramda_cli.config.schema import DataConfig
-from ramda_cli.data.hub import load_hub_splits
+from ramda_cli.data.hub import BUILT_IN, load_hub_splits
 from ramda_cli.data.splits import TRAIN_NAMES, VAL_NAMES, Split, find_split, parse_split
 from ramda_cli.data.tables import digest, without_progress
 from ramda_cli.errors import DataError, first_line
@@ -66,6 +66,11 @@ def open_texts(config: DataConfig) -> Texts:
     Raises:
         DataError: there is none, or a split is missing.
     """
+    if config.name in BUILT_IN:
+        raise DataError(
+            f"{config.name} is a set of images, and the model reads texts",
+            hint="give a table of texts, or a model that sees images",
+        )
     path = Path(config.name).expanduser()
     if path.is_file() or path.is_dir():
         files = _files_by_split(path)
