@@ -44,7 +44,8 @@ def load_hub_splits(name: str, *, streaming: bool = False) -> dict[str, Any]:
     if offline_reason() is None:
         _require_access(name)
     try:
-        return dict(datasets.load_dataset(name, streaming=streaming))
+        stream = {"streaming": True} if streaming else {}
+        return dict(datasets.load_dataset(name, **stream))
     except datasets.exceptions.DatasetNotFoundError as error:
         raise _unknown(name) from error
     except ConnectionError as error:

@@ -46,6 +46,7 @@ def test_a_file_is_measured_on_the_validation_images(path: Path) -> None:
         "unit",
         "examples",
         "seconds",
+        "notes",
     ]
     assert result["file"] == str(path)
     assert result["examples"] == 355
