@@ -114,15 +114,24 @@ def fill_huggingface(
     prefix = f"{kind.base_model_prefix}."
     has_head = any(name.startswith(prefix) for name, _ in module.named_parameters())
 
+    left_out = sorted(info["unexpected_keys"])
+
     def in_body(name: str) -> bool:
         # A pooler belongs to a head: checkpoints of language models have none.
         return (name.startswith(prefix) or not has_head) and "pooler" not in name
+
+    body = filled.get_submodule(prefix[:-1]) if has_head else filled
+    parts = {name for name, _ in body.named_children()} - {"pooler"}
+
+    def of_body(name: str) -> bool:
+        # A head that the class does not have may be left out, a layer may not.
+        return name.removeprefix(prefix).partition(".")[0] in parts
 
     require_fit(
         Path(origin),
         kind.__name__,
         missing=[name for name in missing if in_body(name)],
-        unexpected=sorted(n for n in info["unexpected_keys"] if n.startswith(prefix)),
+        unexpected=[name for name in left_out if of_body(name) and name.endswith(".weight")],
         wrong_shape=[name for name in wrong if in_body(name)],
     )
     return filled, sorted({*missing, *wrong})

@@ -217,3 +217,27 @@ def test_a_repository_in_the_cache(tmp_path: Path) -> None:
     assert found["model"]["weights"] == "hf-hub:org/name"
     assert found["outcome"]["layout"] == "native"
     assert any("attention" in group["name"] for group in found["groups"])
+
+
+def test_layers_that_the_configuration_does_not_have(tmp_path: Path) -> None:
+    write_model(tmp_path, "LlamaForCausalLM")
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "num_hidden_layers": 1, "layer_types": None}))
+    message, _ = refused(tmp_path)
+    assert "do not fit LlamaForCausalLM: unexpected: model.layers.1" in message
+
+
+def test_a_pooler_that_a_task_has_no_use_for_is_left_out(tmp_path: Path) -> None:
+    model("BertForSequenceClassification").save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    loaded = load_model(ModelConfig(name=str(tmp_path), task="token-classification"))
+    assert type(loaded.module).__name__ == "BertForTokenClassification"
+    assert not any("pooler" in name for name, _ in loaded.module.named_parameters())
+
+
+def test_a_head_that_a_task_has_no_use_for_is_left_out(tmp_path: Path) -> None:
+    write_model(tmp_path, "BertForSequenceClassification")
+    loaded = load_model(ModelConfig(name=str(tmp_path), task="feature-extraction"))
+    assert type(loaded.module).__name__ == "BertModel"
+    assert not loaded.new_head
