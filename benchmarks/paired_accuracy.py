@@ -9,6 +9,7 @@ on the same images they are smaller than those of the accuracies.
 """
 
 import argparse
+import copy
 from pathlib import Path
 
 import torch
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 
 import ramda_cli
 from ramda_cli.config.loading import load_config
-from ramda_cli.config.schema import RunConfig
 from ramda_cli.data.bundle import Batches
 from ramda_cli.pipeline.loading import load_run
 
@@ -28,12 +28,12 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("models", nargs="+", metavar="NAME=PATH")
     options = parser.parse_args()
-    config = load_config(options.config, {}, ["model.weights=null"])
+    loaded, data = load_run(load_config(options.config, {}, ["model.weights=null"]))
     right: dict[str, Tensor] = {}
     for text in options.models:
         name, _, path = text.partition("=")
-        model, val = _load(config, Path(path))
-        right[name] = _right(model, val)
+        model = _load(loaded.module, Path(path))
+        right[name] = _right(model, data.val)
         print(f"{name}: {100 * float(right[name].mean()):.2f} %")
     names = list(right)
     for at, one in enumerate(names):
@@ -43,15 +43,14 @@ def main() -> None:
             print(f"{one} - {other}: {100 * float(each.mean()):+.2f} ± {error:.2f}")
 
 
-def _load(config: RunConfig, path: Path) -> tuple[nn.Module, Batches]:
-    loaded, data = load_run(config)
+def _load(dense: nn.Module, path: Path) -> nn.Module:
     if path.is_dir():
-        return ramda_cli.load(path / "model.safetensors"), data.val
-    state = load_file(path)
-    for name, module in loaded.module.named_modules():
+        return ramda_cli.load(path / "model.safetensors")
+    model, state = copy.deepcopy(dense), load_file(path)
+    for name, module in model.named_modules():
         _narrow_(name, module, state)
-    loaded.module.load_state_dict(state)
-    return loaded.module.eval(), data.val
+    model.load_state_dict(state)
+    return model.eval()
 
 
 def _narrow_(name: str, module: nn.Module, state: dict[str, Tensor]) -> None:

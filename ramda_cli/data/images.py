@@ -100,11 +100,15 @@ def with_validation(data: ImageData) -> ImageData:
 
 def limited(images: Images, limit: int | None, *, seed: int) -> Images:
     """Keep a random `limit` of the images: the first ones of a folder are all of one class."""
-    count = len(images.labels)
+    chosen = limited_indices(len(images.labels), limit, seed=seed)
+    return images if chosen is None else Selection(images, chosen)
+
+
+def limited_indices(count: int, limit: int | None, *, seed: int) -> Labels | None:
+    """Return which of `count` examples a limit leaves, in order; None where it leaves all."""
     if limit is None or limit >= count:
-        return images
-    order = np.random.default_rng(seed).permutation(count)
-    return Selection(images, np.sort(order[:limit]))
+        return None
+    return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
 
 
 def stratified_indices(labels: Sequence[int] | Labels, *, share: float, seed: int) -> Labels:

@@ -1,7 +1,6 @@
 """A finished checkpoint of another tool: a state dict whose model is named, or a directory."""
 
 import inspect
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 
 from ramda_cli.config.schema import ModelConfig
 from ramda_cli.errors import ModelError, first_line
-from ramda_cli.models.huggingface import describe_huggingface, load_huggingface
+from ramda_cli.models.huggingface import ATTENTION, describe_huggingface, load_huggingface
 from ramda_cli.models.loaded import LoadedModel, ModelSource, Preprocessing
 from ramda_cli.models.loading import load_model
 from ramda_cli.models.masks import masked_names
+from ramda_cli.models.model_config import read_json
 from ramda_cli.models.randomness import seeded
 from ramda_cli.models.weights import tensor_names
 
@@ -25,9 +25,6 @@ _MOST_TOKENS = 16
 _IMAGE_SIZE = 224
 _MOST_ELEMENTS = 2**25
 """Of a batch of images, whose size an untrusted configuration says."""
-
-_MOST_CONFIG_BYTES = 10_000_000
-_ATTENTION = ("_attn_implementation", "attn_implementation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +110,7 @@ def _huggingface(
             hint='it should have "architectures": ["BertForSequenceClassification"], for one',
         )
     # How attention is computed is not what; a cache among the outputs would have to keep its shape.
-    settings = {key: value for key, value in config.items() if key not in _ATTENTION}
+    settings = {key: value for key, value in config.items() if key not in ATTENTION}
     settings["use_cache"] = False
     try:
         with seeded(0):
@@ -188,19 +185,9 @@ def _masks_note(file: Path) -> tuple[str, ...]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    try:
-        if path.stat().st_size > _MOST_CONFIG_BYTES:
-            raise ValueError("it is too large")
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise ModelError(
             f"no config.json in {folder}",
             hint="give the file of a state dict, and name its model with --model",
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(
-            f"{path} cannot be read: {error}", hint="write it again with save_pretrained"
-        ) from error
-    if not isinstance(config, dict):
-        raise ModelError(f"{path} is not a JSON object", hint="write it again")
-    return config
+        )
+    return read_json(path)

@@ -33,6 +33,9 @@ _REFUSED = frozenset(
 )
 
 
+ATTENTION = ("_attn_implementation", "attn_implementation")
+"""Settings of how attention is computed, which is not what."""
+
 _NAMELESS = re.compile(r"LABEL_\d+")
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ramda_cli.config.schema import ModelConfig
 from ramda_cli.errors import MODEL_FAILURES, ModelError, first_line
 from ramda_cli.models.huggingface import (
+    ATTENTION,
     build_huggingface,
     describe_huggingface,
     fill_huggingface,
@@ -29,6 +30,7 @@ from ramda_cli.models.weights import read_weights
 from ramda_cli.tasks import (
     EMBEDDING,
     FILL_MASK,
+    GENERATIVE,
     IGNORED,
     IMAGE_CLASSIFICATION,
     TEXT2TEXT_GENERATION,
@@ -40,11 +42,10 @@ from ramda_cli.tasks import (
 _LENGTH = 128
 _BLOCK = 256
 _IMAGE_SIZE = 224
-_LANGUAGE_MODELS = ("text-generation", "fill-mask")
 _WITH_CLASSES = (IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION)
 _INPUTS = ("input_ids", "token_type_ids", "attention_mask", "decoder_input_ids")
 # How attention is computed is not what; code that comes with a model is not run.
-_LEFT_OUT = ("_attn_implementation", "attn_implementation", "auto_map", "custom_pipelines")
+_LEFT_OUT = (*ATTENTION, "auto_map", "custom_pipelines")
 
 
 def load_transformers(
@@ -137,7 +138,7 @@ def _weighted(
     if settings.weights is not None:
         state, origin = apply_masks(read_weights(settings.weights)), str(settings.weights)
     elif settings.pretrained:
-        state, origin = pretrained_tensors(place), place.origin
+        state, origin = pretrained_tensors(place)
     else:
         return module, [], "random initialization"
     with seeded(seed):
@@ -276,7 +277,7 @@ def _max_length(module: nn.Module, task: Task, asked: int | None) -> int:
             f"--max-length {asked} is more than the model takes: {most} tokens",
             hint=f"give --max-length {most} or less",
         )
-    usual = _BLOCK if task.name in (*_LANGUAGE_MODELS, TEXT2TEXT_GENERATION.name) else _LENGTH
+    usual = _BLOCK if task.name in GENERATIVE else _LENGTH
     return asked or (usual if most is None else min(usual, most))
 
 

@@ -13,8 +13,8 @@ _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 
 
-def pretrained_tensors(place: Place) -> dict[str, Tensor]:
-    """Return all tensors of a model, with the masks of `torch.nn.utils.prune` applied.
+def pretrained_tensors(place: Place) -> tuple[dict[str, Tensor], str]:
+    """Return all tensors of a model, masks of `torch.nn.utils.prune` applied, and their origin.
 
     Raises:
         ModelError: there are none as safetensors, or a file cannot be read.
@@ -22,7 +22,7 @@ def pretrained_tensors(place: Place) -> dict[str, Tensor]:
     index = place.extra(_INDEX)
     whole = None if index is not None else place.file(_WHOLE)
     if whole is not None:
-        return apply_masks(read_weights(whole))
+        return apply_masks(read_weights(whole)), _origin(place, whole)
     if index is None:
         raise ModelError(
             f"{place.origin} has no weights as safetensors, and pickled weights are never opened",
@@ -36,7 +36,14 @@ def pretrained_tensors(place: Place) -> dict[str, Tensor]:
                 f"{place.origin} lacks {name}, which its index names", hint="download it again"
             )
         state.update(read_weights(path))
-    return apply_masks(state)
+    return apply_masks(state), _origin(place, index)
+
+
+def _origin(place: Place, file: Path) -> str:
+    """Return where weights are from; cached files lie in snapshots/<commit>/."""
+    if place.folder is not None:
+        return str(place.folder)
+    return f"hf-hub:{place.repository}@{file.parent.name}"
 
 
 def _shards(index: Path) -> list[str]:

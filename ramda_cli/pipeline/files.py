@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ramda_cli.errors import EquivalenceError, ModelError, OutputError
+from ramda_cli.errors import EquivalenceError, ModelError
 from ramda_cli.export import OnnxModel, export_onnx, load, read_tensors, save
 from ramda_cli.export.dense import uniform_module
 from ramda_cli.export.directories import open_directory
+from ramda_cli.models.loaded import ModelSource
 from ramda_cli.observer import Observer
 from ramda_cli.pipeline.proving import Proven, require
 from ramda_cli.pipeline.workspace import Workspace
@@ -44,7 +45,7 @@ class WrittenFiles:
         alone: whether the model's own library loads the directory without RAMDA.
         proven: with the checks of the files added to the proof.
         reloaded, onnx: the metric of what was read back.
-        notes: what could not be written, in sentences for the user.
+        notes: what the configuration cannot say, in sentences for the user.
     """
 
     workspace: Workspace
@@ -114,29 +115,28 @@ def write_files(
     reloaded = load(workspace.path(_MODEL))
     checks = [_check_reloaded(proven.model, reloaded, batches)]
     reloaded_metric = onnx_metric = None
-    notes: tuple[str, ...] = ()
     if data is not None:
         reloaded_metric = evaluate(reloaded, data.task, data.val, device=torch.device("cpu"))
-    alone = uniform and _write_configuration(workspace, smaller, plan, observer)
-    if alone and plan.source is not None:
-        plain = open_directory(plan.source, workspace.directory)
+    source, notes = _write_configuration(workspace, smaller, plan) if uniform else (None, ())
+    for note in notes:
+        observer.note(note)
+    if source is not None:
+        plain = open_directory(source, workspace.directory)
         checks.append(
             _check_reloaded(proven.model, plain, batches, "the directory, by its library")
         )
     if onnx:
         observer.stage("export", _ONNX)
-        run, notes = _write_onnx(workspace, smaller, batches[0], texts=tokenizer is not None)
-        for note in notes:
-            observer.note(note)
-        if run is not None:
-            checks.append(_check_onnx(proven.model, run, batches))
-        if run is not None and data is not None:
+        export_onnx(smaller, workspace.path(_ONNX), batches[0], free_length=tokenizer is not None)
+        run = OnnxModel(workspace.path(_ONNX))
+        checks.append(_check_onnx(proven.model, run, batches))
+        if data is not None:
             onnx_metric = evaluate_outputs(run.on, data.task, data.val)
     observer.stage("export", "written, read back and compared")
     proof = Proof((*proven.proof.checks, *checks))
     return WrittenFiles(
-        workspace, smaller, plan, dict(details), layout, alone, replace(proven, proof=proof),
-        reloaded_metric, onnx_metric, notes,
+        workspace, smaller, plan, dict(details), layout, source is not None,
+        replace(proven, proof=proof), reloaded_metric, onnx_metric, notes,
     )  # fmt: skip
 
 
@@ -150,30 +150,21 @@ def discarding_unproven(workspace: Workspace) -> Iterator[None]:
         raise
 
 
-def _write_onnx(
-    workspace: Workspace, smaller: nn.Module, example: ExampleInputs, *, texts: bool
-) -> tuple[OnnxModel | None, tuple[str, ...]]:
-    """Write the ONNX file; a model that cannot be exported is a result all the same."""
-    path = workspace.path(_ONNX)
-    try:
-        export_onnx(smaller, path, example, free_length=texts)
-    except OutputError as error:
-        return None, (f"{_ONNX} was not written: {error}",)
-    return OnnxModel(path), ()
-
-
 def _write_configuration(
-    workspace: Workspace, smaller: nn.Module, plan: RemovalPlan, observer: Observer
-) -> bool:
-    """Write a `config.json` that says the smaller widths; tell whether there is one."""
+    workspace: Workspace, smaller: nn.Module, plan: RemovalPlan
+) -> tuple[ModelSource | None, tuple[str, ...]]:
+    """Write a `config.json` that says the smaller widths.
+
+    Returns:
+        The class that loads it, None where there is none, and sentences for the user.
+    """
     source = plan.source
     if source is None or source.kind != "huggingface" or plan.layout != "native":
-        return False
+        return None, ()
     try:
         module, _ = uniform_module(source, smaller.state_dict())
     except ModelError as error:
-        observer.note(f"transformers alone does not load the result: {error}")
-        return False
+        return None, (f"transformers alone does not load the result: {error}",)
     library: Any = module
     with workspace.writing(workspace.directory):
         library.config.architectures = [source.name]
@@ -183,7 +174,7 @@ def _write_configuration(
             # As it is: its own way of saving refuses settings that transformers itself reads.
             settings = json.dumps(written.generation_config.to_diff_dict(), indent=2)
             workspace.write_text("generation_config.json", settings + "\n")
-    return True
+    return source, ()
 
 
 def _check_reloaded(

@@ -2,7 +2,9 @@
 
 from ramda_cli.tasks.classification import (
     FILL_MASK,
+    GENERATIVE,
     IMAGE_CLASSIFICATION,
+    PACKED,
     TEXT2TEXT_GENERATION,
     TEXT_CLASSIFICATION,
     TEXT_GENERATION,
@@ -15,8 +17,10 @@ from ramda_cli.tasks.task import IGNORED, Meter, Metric, Task, call
 __all__ = [
     "EMBEDDING",
     "FILL_MASK",
+    "GENERATIVE",
     "IGNORED",
     "IMAGE_CLASSIFICATION",
+    "PACKED",
     "REGRESSION",
     "TEXT2TEXT_GENERATION",
     "TEXT_CLASSIFICATION",

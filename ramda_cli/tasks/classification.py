@@ -20,7 +20,6 @@ ACCURACY = Metric("top-1 accuracy", "accuracy")
 F1 = Metric("F1 of tokens, macro average", "f1")
 PERPLEXITY = Metric("perplexity", "perplexity", is_share=False, higher_is_better=False)
 
-
 _MOST_NATS = 700.0
 
 
@@ -132,3 +131,9 @@ TOKEN_CLASSIFICATION = Classification("token-classification", F1, F1Meter)
 TEXT_GENERATION = Classification("text-generation", PERPLEXITY, PerplexityMeter)
 FILL_MASK = Classification("fill-mask", PERPLEXITY, PerplexityMeter)
 TEXT2TEXT_GENERATION = Classification("text2text-generation", PERPLEXITY, PerplexityMeter)
+
+PACKED = (TEXT_GENERATION.name, FILL_MASK.name)
+"""Tasks whose texts are joined and cut into blocks."""
+
+GENERATIVE = (*PACKED, TEXT2TEXT_GENERATION.name)
+"""Tasks with logits over the vocabulary for every token."""

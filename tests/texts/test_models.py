@@ -214,7 +214,7 @@ def test_a_repository_in_the_cache(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["model"]["weights"] == "hf-hub:org/name"
+    assert found["model"]["weights"] == "hf-hub:org/name@abc"
     assert found["outcome"]["layout"] == "native"
     assert any("attention" in group["name"] for group in found["groups"])
 

@@ -8,7 +8,12 @@ from datasets import Dataset, List
 
 from ramda_cli.config.schema import DataConfig
 from ramda_cli.data.bundle import DataBundle, ShuffledBatches
-from ramda_cli.data.images import HOLDOUT_SEED, HOLDOUT_SHARE, stratified_indices
+from ramda_cli.data.images import (
+    HOLDOUT_SEED,
+    HOLDOUT_SHARE,
+    limited_indices,
+    stratified_indices,
+)
 from ramda_cli.data.text.batches import TextBatches
 from ramda_cli.data.text.collating import Collator
 from ramda_cli.data.text.columns import Columns, find_columns
@@ -19,11 +24,9 @@ from ramda_cli.data.text.tokenizing import Tokenized, streamed, tokenized
 from ramda_cli.errors import DataError
 from ramda_cli.models.loaded import LoadedModel, TextPreprocessing
 from ramda_cli.models.transformers_models import call_settings, decoder_beginning
-from ramda_cli.tasks import REGRESSION, TEXT_CLASSIFICATION, Task
+from ramda_cli.tasks import GENERATIVE, PACKED, REGRESSION, TEXT_CLASSIFICATION, Task
 
 _MOST_LOGITS = 2**28
-_STREAMED = ("text-generation", "fill-mask", "text2text-generation")
-_UNITS = {"text-generation": "blocks", "fill-mask": "blocks"}
 
 
 def build_texts(
@@ -73,10 +76,10 @@ def build_texts(
     parts = [val]
     train: ShuffledBatches
     if config.streaming:
-        if batches is None or name not in _STREAMED:
+        if batches is None or name not in GENERATIVE:
             raise DataError(
                 f"texts for {name} are not streamed",
-                hint=f"leave out data.streaming; it is for {', '.join(_STREAMED)}",
+                hint=f"leave out data.streaming; it is for {', '.join(GENERATIVE)}",
             )
         stream = streamed(
             open_stream(config), columns, task=name, tokenizer=loaded.tokenizer, max_length=length
@@ -92,7 +95,7 @@ def build_texts(
             whole.rows, collate, batch_size=config.batch_size, shuffle=True, seed=seed
         )
         train_size = len(whole.rows)
-    unit = _UNITS.get(name, "texts")
+    unit = "blocks" if name in PACKED else "texts"
     classes = "" if labels is None or not labels.names else f", {len(labels.names)} classes"
     how = "streamed" if config.streaming else "training"
     return DataBundle(
@@ -100,7 +103,7 @@ def build_texts(
         val=TextBatches(
             val.rows,
             collate,
-            batch_size=_eval_batch_size(config, loaded),
+            batch_size=_eval_batch_size(config, loaded, length),
             shuffle=False,
             seed=0,
         ),
@@ -133,13 +136,12 @@ def require_columns(rows: Dataset, columns: Columns, where: str) -> None:
         )
 
 
-def _eval_batch_size(config: DataConfig, loaded: LoadedModel) -> int:
+def _eval_batch_size(config: DataConfig, loaded: LoadedModel, length: int) -> int:
     """Bound the logits of a batch to 1 GB where there is one for every token and word."""
-    if loaded.task.name not in _STREAMED or not isinstance(loaded.preprocessing, TextPreprocessing):
+    if loaded.task.name not in GENERATIVE:
         return config.eval_batch_size
     model: Any = loaded.module
-    each = loaded.preprocessing.max_length * model.config.vocab_size
-    return min(config.eval_batch_size, max(1, _MOST_LOGITS // each))
+    return min(config.eval_batch_size, max(1, _MOST_LOGITS // (length * model.config.vocab_size)))
 
 
 def _number_notes(labels: Labels | None) -> tuple[str, ...]:
@@ -184,9 +186,8 @@ def _with_validation(
 
 
 def _limited(rows: Dataset, limit: int | None, seed: int) -> Dataset:
-    if limit is None or limit >= len(rows):
-        return rows
-    return rows.select(np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit]))
+    chosen = limited_indices(len(rows), limit, seed=seed)
+    return rows if chosen is None else rows.select(chosen)
 
 
 def _cut_notes(parts: list[Tokenized], max_length: int) -> tuple[str, ...]:

@@ -111,13 +111,7 @@ def open_stream(config: DataConfig) -> IterableDataset:
             raise _unreadable(path, suffix, error) from error
     else:
         splits = load_hub_splits(config.name, streaming=True)
-    name = find_split(list(splits), split.name, TRAIN_NAMES, "--train-split", config.name)
-    if name is None:
-        raise DataError(
-            f"{config.name} has no training split",
-            hint=f"name it with --train-split; the splits are {', '.join(splits)}",
-        )
-    return splits[name]
+    return splits[_training_split(splits, split, config.name)]
 
 
 def open_validation(config: DataConfig) -> Texts:
@@ -222,12 +216,7 @@ def _chosen(
 ) -> Texts:
     wanted = parse_split(config.train_split, "--train-split")
     held = parse_split(config.val_split, "--val-split")
-    train = find_split(list(splits), wanted.name, TRAIN_NAMES, "--train-split", name)
-    if train is None:
-        raise DataError(
-            f"{name} has no training split",
-            hint=f"name it with --train-split; the splits are {', '.join(splits)}",
-        )
+    train = _training_split(splits, wanted, name)
     usual = [split for split in ("validation", *VAL_NAMES) if split != train]
     val = find_split(list(splits), held.name, usual, "--val-split", name)
     return Texts(
@@ -237,6 +226,16 @@ def _chosen(
         fingerprint,
         hub_id,
     )
+
+
+def _training_split(splits: Mapping[str, object], wanted: Split, where: str) -> str:
+    found = find_split(list(splits), wanted.name, TRAIN_NAMES, "--train-split", where)
+    if found is None:
+        raise DataError(
+            f"{where} has no training split",
+            hint=f"name it with --train-split; the splits are {', '.join(splits)}",
+        )
+    return found
 
 
 def _part(rows: Dataset, split: Split, where: str) -> Dataset:

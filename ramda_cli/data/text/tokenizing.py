@@ -23,14 +23,12 @@ from ramda_cli.data.tables import without_progress
 from ramda_cli.data.text.columns import Columns
 from ramda_cli.data.text.labels import Labels
 from ramda_cli.errors import DataError
-from ramda_cli.tasks import IGNORED
+from ramda_cli.tasks import IGNORED, PACKED
 
 Rows = dict[str, list[Any]]
 
 _VERSION = 1
 """Of what is made of a text; rows in the cache of another one are not taken."""
-
-_LANGUAGE_MODELS = ("text-generation", "fill-mask")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +70,7 @@ def tokenized(
     Raises:
         DataError: a text is missing or empty, or a label is none of the classes.
     """
-    packs = task in _LANGUAGE_MODELS
+    packs = task in PACKED
     _check(rows, columns, where, may_be_empty=packs)
     if packs:
         convert = _packing(columns, tokenizer, max_length)
@@ -103,7 +101,7 @@ def streamed(
     rows: IterableDataset, columns: Columns, *, task: str, tokenizer: Any, max_length: int
 ) -> IterableDataset:
     """Tokenise rows as they come; arguments as of `tokenized`."""
-    if task in _LANGUAGE_MODELS:
+    if task in PACKED:
         convert = _packing(columns, tokenizer, max_length)
     else:
         convert = _encoding(columns, None, tokenizer, max_length, "the stream")
