@@ -3,7 +3,7 @@
 from ramda_cli.export.calling import in_order
 from ramda_cli.export.file_format import save
 from ramda_cli.export.loading import build_dense, load, read_tensors
-from ramda_cli.export.onnx import export_onnx
+from ramda_cli.export.onnx import export_onnx, require_onnx
 from ramda_cli.export.onnx_runtime import OnnxModel
 from ramda_cli.export.probe import Probe, make_probe
 from ramda_cli.export.probe_json import read_probe
@@ -22,6 +22,7 @@ __all__ = [
     "make_probe",
     "read_probe",
     "read_tensors",
+    "require_onnx",
     "save",
     "write_tensors",
 ]

@@ -7,6 +7,7 @@ import onnx
 import torch
 from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
+from torch.onnx import ONNXProgram
 
 from ramda_cli.errors import OutputError, first_line
 from ramda_cli.export.calling import in_float32, in_order
@@ -15,6 +16,7 @@ from ramda_cli.structure.export import export_graph
 from ramda_cli.tasks.inputs import ExampleInputs
 
 _MAX_EMBEDDED_BYTES = 1_900_000_000  # a protobuf file ends at 2 GiB
+_FAILURES = (RuntimeError, ValueError, TypeError, OSError)
 
 
 def export_onnx(
@@ -41,38 +43,74 @@ def export_onnx(
     Raises:
         OutputError: the model cannot be exported or the file not written.
     """
-    inputs = in_float32(example_inputs)
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
-        with quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                export_graph(
-                    model.cpu(), in_order(model, inputs), fixed=fixed, free_length=free_length
-                ),
-                dynamo=True,
-                input_names=_input_names(model, inputs),
-                opset_version=opset,
-                verbose=False,
-            )
-            if program is None:
-                raise RuntimeError("torch.onnx.export returned nothing")
-            if opset not in (None, program.model.opset_imports[""]):
-                raise ValueError(f"torch {torch.__version__} has no exporter for opset {opset}")
-            # Stack traces with this machine's paths, in every node.
-            ClearMetadataAndDocStringPass()(program.model)
-            if half:
-                onnx.save(_in_half_precision(program.model_proto), path)
-            else:
-                program.save(path, external_data=size > _MAX_EMBEDDED_BYTES)
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        program = _translate(
+            model.cpu(), example_inputs, opset=opset, fixed=fixed, free_length=free_length
+        )
+        # Stack traces with this machine's paths, in every node.
+        ClearMetadataAndDocStringPass()(program.model)
+        if half:
+            onnx.save(_in_half_precision(program.model_proto), path)
+        else:
+            program.save(path, external_data=size > _MAX_EMBEDDED_BYTES)
+    except _FAILURES as error:
         for written in (path, path.with_name(f"{path.name}.data")):
             written.unlink(missing_ok=True)
         raise OutputError(
-            f"cannot write {path}: {first_line(error)}", hint="skip it with --no-onnx"
+            f"cannot write {path}: {_reason(error)}", hint="skip it with --no-onnx"
         ) from error
     finally:
         model.to(device)
+
+
+def require_onnx(
+    model: nn.Module, example_inputs: ExampleInputs, *, free_length: bool = False
+) -> None:
+    """Translate a model on the CPU, and keep nothing, to know before training that it can be done.
+
+    Raises:
+        OutputError: the model cannot be exported.
+    """
+    try:
+        _translate(model, example_inputs, free_length=free_length)
+    except _FAILURES as error:
+        raise OutputError(
+            f"the model cannot be written as ONNX: {_reason(error)}",
+            hint="leave that file out with --no-onnx",
+        ) from error
+
+
+def _translate(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    opset: int | None = None,
+    fixed: bool = False,
+    free_length: bool = False,
+) -> ONNXProgram:
+    inputs = in_float32(example_inputs)
+    with quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            export_graph(model, in_order(model, inputs), fixed=fixed, free_length=free_length),
+            dynamo=True,
+            input_names=_input_names(model, inputs),
+            opset_version=opset,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned nothing")
+    if opset not in (None, program.model.opset_imports[""]):
+        raise ValueError(f"torch {torch.__version__} has no exporter for opset {opset}")
+    return program
+
+
+def _reason(error: BaseException) -> str:
+    """Return what was the matter; the exporter's own message only tells in which step."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
 
 
 def _in_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -10,7 +10,7 @@ from ramda_cli.config.loading import dump_config
 from ramda_cli.config.schema import RunConfig
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import BenchError, ConfigError
-from ramda_cli.export import load
+from ramda_cli.export import load, require_onnx
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, penalties
@@ -92,6 +92,9 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
     groups = counted(len(structure.groups), "group")
     observer.stage("discover", f"{groups}, {counted(cost.size().channels, 'channel')}")
 
+    if config.output.onnx:
+        observer.stage("export", "ONNX, to know that it can be done")
+        require_onnx(loaded.module, loaded.example_inputs, free_length=loaded.tokenizer is not None)
     details = describe(data.task, data.class_names, loaded.preprocessing, loaded.module)
     fit = Fit(
         loaded.module, structure, penalized, data, config.training,

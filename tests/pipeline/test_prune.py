@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ramda_cli.config.schema import RunConfig
-from ramda_cli.errors import ConfigError
+from ramda_cli.errors import ConfigError, OutputError
 from ramda_cli.pipeline.prune import prune
 from tests.pipeline.recording import Recorder
 
@@ -77,3 +77,18 @@ def test_nothing_is_written_before_the_settings_are_known_to_work(tmp_path: Path
     with pytest.raises(ConfigError, match="no epoch follows it"):
         prune(config, Recorder())
     assert not (tmp_path / "out").exists()
+
+
+def test_that_onnx_has_no_such_operator_is_told_before_training(tmp_path: Path) -> None:
+    config = run_of(tmp_path, dropout=0.0)
+    path = tmp_path / "net.py"
+    source = path.read_text().replace("return self.fc(", "return torch.lgamma(self.fc(")
+    path.write_text(source.replace(".mean((2, 3))))", ".mean((2, 3)))))"))
+    recorder = Recorder()
+    onnx = config.output.model_copy(update={"onnx": True})
+    with pytest.raises(OutputError, match=r"cannot be written as ONNX: .*lgamma") as caught:
+        prune(config.model_copy(update={"output": onnx}), recorder)
+    assert "--no-onnx" in caught.value.hint
+    assert "train" not in recorder.stages
+    assert not (tmp_path / "out").exists()
+    assert prune(config, recorder)["files"]
