@@ -24,7 +24,7 @@ from ramda_cli.report.plain import build_report
 from ramda_cli.structure.running import outputs_of, runner
 from ramda_cli.surgery import RemovalPlan
 from ramda_cli.tasks.inputs import ExampleInputs
-from ramda_cli.training import evaluate, evaluate_outputs
+from ramda_cli.training import evaluate_outputs
 from ramda_cli.verification import Check, Proof, compare
 from ramda_cli.verification.proof import FLOAT64_TOLERANCE, WORKING_TOLERANCE
 
@@ -114,9 +114,7 @@ def write_files(
     batches, data = proven.batches, proven.data
     reloaded = load(workspace.path(_MODEL))
     checks = [_check_reloaded(proven.model, reloaded, batches)]
-    reloaded_metric = onnx_metric = None
-    if data is not None:
-        reloaded_metric = evaluate(reloaded, data.task, data.val, device=torch.device("cpu"))
+    reloaded_metric, onnx_metric = proven.measure(reloaded), None
     source, notes = _write_configuration(workspace, smaller, plan) if uniform else (None, ())
     for note in notes:
         observer.note(note)

@@ -1,6 +1,7 @@
 """The proof, before anything is written."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,7 @@ from ramda_cli.verification import Check, Proof, verify
 
 _INPUTS = 64
 _INPUTS_AT_ONCE = 16
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,7 @@ class Proven:
         data: on whose validation part the metric is measured; None when there is none.
         before, after: the metric of the trained and of the smaller model.
         recovered: of the smaller model after it was trained further; None where it was not.
+        device: where the metric is measured, in full float32. Outputs are compared on the CPU.
     """
 
     model: nn.Module
@@ -37,6 +40,18 @@ class Proven:
     before: float | None = None
     after: float | None = None
     recovered: float | None = None
+    device: torch.device = _CPU
+
+    def measure(self, model: nn.Module) -> float | None:
+        """Return the metric of a model, which is on the CPU before and after."""
+        if self.data is None:
+            return None
+        try:
+            with _full_float32():
+                model = model.to(self.device)
+                return evaluate(model, self.data.task, self.data.val, device=self.device)
+        finally:
+            model.to(_CPU)
 
 
 def prove(
@@ -44,8 +59,12 @@ def prove(
     smaller: nn.Module,
     batches: Iterable[ExampleInputs],
     data: DataBundle | None = None,
+    *,
+    device: torch.device = _CPU,
 ) -> Proven:
     """Compare outputs on these batches and random probes, and the metric on all validation data.
+
+    The models are on the CPU, where outputs are compared; the metric is measured on `device`.
 
     Raises:
         EquivalenceError: they differ by more than the tolerance.
@@ -53,15 +72,13 @@ def prove(
     compared = list(batches)
     proof = verify(model, smaller, compared)
     require(proof.checks)
-    if data is None:
-        return Proven(model, proof, compared)
-    return Proven(model, proof, compared, data, _metric(model, data), _metric(smaller, data))
+    proven = Proven(model, proof, compared, data, device=device)
+    return replace(proven, before=proven.measure(model), after=proven.measure(smaller))
 
 
 def recovered(proven: Proven, smaller: nn.Module) -> Proven:
     """Return the same proof for a smaller model that has been trained since."""
-    measured = None if proven.data is None else _metric(smaller, proven.data)
-    return replace(proven, model=smaller, recovered=measured)
+    return replace(proven, model=smaller, recovered=proven.measure(smaller))
 
 
 def proof_batches(val: Batches) -> Iterator[ExampleInputs]:
@@ -75,8 +92,15 @@ def proof_batches(val: Batches) -> Iterator[ExampleInputs]:
             return
 
 
-def _metric(model: nn.Module, data: DataBundle) -> float:
-    return evaluate(model, data.task, data.val, device=torch.device("cpu"))
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Keep CUDA's convolutions from TensorFloat-32, whose rounding depends on the widths."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def require(checks: tuple[Check, ...]) -> None:

@@ -105,7 +105,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
     workspace.write_text("config.yaml", dump_config(config))
     with fit.keeping_interrupted_weights():
         fit.prune()
-        cut = _cut(loaded, structure, planned, data, observer)
+        cut = _cut(loaded, structure, planned, data, device, observer)
         smaller, proven = cut.smaller, cut.proven
         if fit.epochs_left and _trains(cut, loaded):
             smaller = copy.deepcopy(smaller)  # it shares tensors with the trained model
@@ -117,7 +117,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
                 " the end"
             )
             fit.go_on()
-            cut = _cut(loaded, structure, planned, data, observer)
+            cut = _cut(loaded, structure, planned, data, device, observer)
             smaller, proven = cut.smaller, cut.proven
 
         observer.stage("export", "model.safetensors")
@@ -165,6 +165,7 @@ def _cut(
     structure: Structure,
     planned: Planned,
     data: DataBundle,
+    device: torch.device,
     observer: Observer,
 ) -> _Cut:
     """Take the zero channels out of a copy, and prove that nothing changed."""
@@ -181,7 +182,7 @@ def _cut(
     observer.stage("remove", counted(cost.size().channels - size.channels, "channel"))
 
     observer.stage("verify", "float64 and float32")
-    proven = prove(model, smaller, proof_batches(data.val), data)
+    proven = prove(model, smaller, proof_batches(data.val), data, device=device)
     observer.stage("verify", f"difference {proven.proof.max_abs_difference:.1e} in float64")
     return _Cut(model, smaller, plan, support, proven, held_for_widths(found, support, cost))
 
