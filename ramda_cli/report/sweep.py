@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Literal
 
 from ramda_cli.report.document import SCHEMA
@@ -52,6 +53,50 @@ class Sweep:
     schema: Literal[1] = SCHEMA
     model: str
     points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverSeeds:
+    """The runs of one target and method, which differ in their seeds.
+
+    Attributes:
+        asked, method: of all of them.
+        runs: how many.
+        macs_share, params_share: means of what is left, of dense.
+        pruned: mean of the metric.
+        standard_error: of that mean.
+        is_share: whether the metric is in [0, 1].
+    """
+
+    asked: Mapping[str, float]
+    method: str
+    runs: int
+    macs_share: float
+    params_share: float
+    pruned: float
+    standard_error: float
+    is_share: bool
+
+
+def over_seeds(points: Sequence[Point]) -> list[OverSeeds]:
+    """Return the means where a target and method has several seeds, in the order of the runs."""
+    alike: dict[tuple[object, ...], list[Point]] = {}
+    for point in points:
+        alike.setdefault((point.method, *sorted(point.asked.items())), []).append(point)
+    return [
+        OverSeeds(
+            asked=runs[0].asked,
+            method=runs[0].method,
+            runs=len(runs),
+            macs_share=fmean(run.macs_share for run in runs),
+            params_share=fmean(run.params_share for run in runs),
+            pruned=fmean(run.pruned for run in runs),
+            standard_error=stdev(run.pruned for run in runs) / len(runs) ** 0.5,
+            is_share=runs[0].is_share,
+        )
+        for runs in alike.values()
+        if len(runs) > 1
+    ]
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:

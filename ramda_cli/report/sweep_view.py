@@ -1,5 +1,7 @@
 """A sweep as a table, and as accuracy over MACs with the Pareto front."""
 
+from collections.abc import Mapping
+
 from markupsafe import Markup
 from rich.console import Console
 
@@ -8,10 +10,11 @@ from ramda_cli.report.formatting import measured, percent, text_of
 from ramda_cli.report.html import page_environment
 from ramda_cli.report.markdown import escaped, table
 from ramda_cli.report.plain import parse_sweep
-from ramda_cli.report.sweep import Point, Sweep, pareto_front
+from ramda_cli.report.sweep import Point, Sweep, over_seeds, pareto_front
 from ramda_cli.report.tables import titled_table
 
 _HEADER = ("asked", "method", "seed", "MACs", "params", "dense", "pruned", "")
+_SEEDS_HEADER = ("asked", "method", "seeds", "MACs", "params", "pruned", "standard error")
 
 
 def render_sweep(document: object, console: Console) -> None:
@@ -22,22 +25,36 @@ def render_sweep(document: object, console: Console) -> None:
     for row in _rows(sweep):
         shown.add_row(*map(text_of, row))
     console.print(shown)
+    means = _seed_rows(sweep)
+    if means:
+        shown = titled_table(_SEEDS_HEADER[0], _SEEDS_HEADER[1:], right=(2, 3, 4, 5, 6))
+        for row in means:
+            shown.add_row(*map(text_of, row))
+        console.print(shown)
 
 
 def sweep_markdown(document: object) -> str:
     """Return the table of a sweep as markdown."""
     sweep = parse_sweep(document)
     rows = [tuple(map(escaped, row)) for row in _rows(sweep)]
-    return f"### {escaped(sweep.model)}\n\n{table(_HEADER, rows, right=3)}\n"
+    means = [tuple(map(escaped, row)) for row in _seed_rows(sweep)]
+    over = f"\n{table(_SEEDS_HEADER, means, right=2)}\n" if means else ""
+    return f"### {escaped(sweep.model)}\n\n{table(_HEADER, rows, right=3)}\n{over}"
 
 
 def sweep_html(document: object) -> str:
     """Return the plot and the table as a page that needs nothing else."""
     sweep = parse_sweep(document)
+    means = [(_SEEDS_HEADER, rows)] if (rows := _seed_rows(sweep)) else []
+    tables = [*means, (_HEADER, _rows(sweep))]
     return (
         page_environment()
         .get_template("sweep.html")
-        .render(model=sweep.model, header=_HEADER, rows=_rows(sweep), plot=Markup(_plot(sweep)))
+        .render(
+            model=sweep.model,
+            tables=[each for each in tables if each[1]],
+            plot=Markup(_plot(sweep)),
+        )
     )
 
 
@@ -45,7 +62,7 @@ def _rows(sweep: Sweep) -> list[tuple[str, ...]]:
     front = {point.directory for point in pareto_front(sweep.points)}
     return [
         (
-            " ".join(f"{name.replace('_', '-')}={each:g}" for name, each in point.asked.items()),
+            _asked(point.asked),
             point.method,
             str(point.seed),
             percent(point.macs_share),
@@ -56,6 +73,25 @@ def _rows(sweep: Sweep) -> list[tuple[str, ...]]:
         )
         for point in sweep.points
     ]
+
+
+def _seed_rows(sweep: Sweep) -> list[tuple[str, ...]]:
+    return [
+        (
+            _asked(each.asked),
+            each.method,
+            str(each.runs),
+            percent(each.macs_share),
+            percent(each.params_share),
+            measured(each.pruned, is_share=each.is_share),
+            measured(each.standard_error, is_share=each.is_share),
+        )
+        for each in over_seeds(sweep.points)
+    ]
+
+
+def _asked(amounts: Mapping[str, float]) -> str:
+    return " ".join(f"{name.replace('_', '-')}={each:g}" for name, each in amounts.items())
 
 
 def _remarks(point: Point, *, on_front: bool) -> list[str]:
