@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -67,6 +67,8 @@ class ModelConfig(_Section):
             with the package).
         weights: a safetensors state dict to load over the model's own initialization.
         pretrained: whether a model of timm or transformers starts from its pretrained weights.
+        arguments: over the model's own: of timm's constructor (`drop_path_rate: 0.1`), of the
+            configuration of a transformers model (`attention_dropout: 0.0`).
         task: what a transformers model is to do, as pipelines call it; that of its architecture
             when not given.
     """
@@ -74,6 +76,7 @@ class ModelConfig(_Section):
     name: Name
     weights: LenientPath | None = None
     pretrained: bool = True
+    arguments: dict[str, Any] = {}
     task: TaskName | None = None
 
 

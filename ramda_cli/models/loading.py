@@ -38,6 +38,11 @@ def load_model(
     Raises:
         ModelError: the model or its weights cannot be found, read or matched.
     """
+    if config.arguments and (config.name in PACKAGED or is_file_model(config.name)):
+        raise ModelError(
+            f"model.arguments are for models of timm and transformers, {config.name} is neither",
+            hint="leave them out",
+        )
     if config.name in PACKAGED:
         return load_packaged(config, image_size=image_size, seed=seed)
     if is_file_model(config.name):

@@ -4,6 +4,7 @@ Weights come from safetensors only. timm itself falls back to a pickle when a re
 safetensors file, so the file is fetched here and handed to timm by its path.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import timm
@@ -12,12 +13,14 @@ from torch import nn
 
 from ramda_cli.config.schema import ModelConfig
 from ramda_cli.errors import ModelError, first_line
-from ramda_cli.models.building import build_timm
+from ramda_cli.models.building import build_timm, check_arguments
 from ramda_cli.models.loaded import LoadedModel, ModelSource, Preprocessing
 from ramda_cli.models.randomness import example_images, seeded
 from ramda_cli.models.timm_names import TimmModel, resolve
 from ramda_cli.models.timm_weights import Weights, pretrained_weights
 from ramda_cli.models.weights import load_weights_, tensor_shape
+
+_DECIDED = ("num_classes", "in_chans", "img_size")
 
 
 def load_timm(config: ModelConfig, *, image_size: int | None, seed: int) -> LoadedModel:
@@ -28,6 +31,7 @@ def load_timm(config: ModelConfig, *, image_size: int | None, seed: int) -> Load
             or the architecture cannot take images of the size.
     """
     found = resolve(config.name)
+    _require_free(found, config.arguments)
     arguments = _arguments(found, config, image_size)
     weights = None
     if config.weights is None and config.pretrained:
@@ -59,12 +63,22 @@ def _arguments(found: TimmModel, config: ModelConfig, image_size: int | None) ->
         arguments["img_size"] = [height, width]
         if image_size is not None:
             arguments["img_size"] = [image_size, image_size]
-    arguments.update(found.arguments)
+    arguments |= {**found.arguments, **config.arguments}
     if config.weights is not None and isinstance(cfg.classifier, str):
         shape = tensor_shape(config.weights, f"{cfg.classifier}.weight")
         if shape:
             arguments["num_classes"] = shape[0]
     return arguments
+
+
+def _require_free(found: TimmModel, arguments: Mapping[str, Any]) -> None:
+    check_arguments(found.name, arguments)
+    taken = next((key for key in arguments if key in _DECIDED), None)
+    if taken is not None:
+        raise ModelError(
+            f"model.arguments.{taken} follows from the data and the weights",
+            hint="leave it out; --image-size sets the size of the images",
+        )
 
 
 def _create(
@@ -88,9 +102,11 @@ def _create(
         problem = first_line(error)
         size = f" for {image_size} x {image_size} images" if image_size is not None else ""
         origin = f" with the weights of {weights.origin}" if weights is not None else ""
+        hint = "drop --image-size" if size else "RAMDA_DEBUG=1 shows the traceback"
+        if "unexpected keyword" in problem:
+            hint = "correct model.arguments"
         raise ModelError(
-            f"timm cannot build {found.name}{size}{origin}: {problem}",
-            hint="drop --image-size" if size else "RAMDA_DEBUG=1 shows the traceback",
+            f"timm cannot build {found.name}{size}{origin}: {problem}", hint=hint
         ) from error
 
 

@@ -3,6 +3,7 @@
 Weights come from safetensors only, and no code that comes with a model is run.
 """
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -80,6 +81,7 @@ def load_transformers(
             hint="give the model in full precision",
         )
     plain = {key: value for key, value in config.items() if key not in _LEFT_OUT}
+    plain |= settings.arguments
     fills = settings.pretrained or settings.weights is not None
     try:
         # What weights are loaded into is built by transformers again.
@@ -90,6 +92,7 @@ def load_transformers(
             f"{name} cannot be built from the configuration of {place.origin}: {first_line(error)}",
             hint="install the transformers version that wrote it",
         ) from error
+    _require_known(module, settings.arguments)
     module, new, origin = _weighted(module, name, place, settings, seed)
     # What only a head reads is not a task's own where the states are what it reads.
     new = [] if task is EMBEDDING else new
@@ -129,6 +132,19 @@ def load_transformers(
         tokenizer=tokenizer,
         labels=tuple(str(labels[number]) for number in sorted(labels)) if labels else (),
     )
+
+
+def _require_known(module: nn.Module, arguments: Mapping[str, Any]) -> None:
+    """Refuse a setting that the configuration's class does not have; it takes any in silence."""
+    model: Any = module
+    known = type(model.config)().to_dict() if arguments else {}
+    unknown = next((key for key in arguments if key not in known), None)
+    if unknown is not None:
+        close = difflib.get_close_matches(unknown, known, n=3)
+        raise ModelError(
+            f"{type(model.config).__name__} has no setting {unknown!r}",
+            hint=f"did you mean {', '.join(close)}?" if close else "see the model's config.json",
+        )
 
 
 def _weighted(

@@ -88,6 +88,34 @@ def test_an_impossible_image_size_is_refused():
     assert caught.value.hint == "drop --image-size"
 
 
+def test_arguments_reach_the_constructor_and_are_kept():
+    given = {"drop_path_rate": 0.1}
+    config = ModelConfig(name="vit_tiny_patch16_224", pretrained=False, arguments=given)
+    loaded = load_model(config, image_size=32)
+    assert loaded.source.arguments["drop_path_rate"] == 0.1
+    assert loaded.module.blocks[-1].drop_path1.drop_prob == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message", "hint"),
+    [
+        ({"drop_pat": 0.1}, "unexpected keyword argument 'drop_pat'", "correct model.arguments"),
+        ({"num_classes": 3}, "follows from the data", "leave it out; --image-size sets"),
+        ({"checkpoint_path": "x"}, "'checkpoint_path' of .* is not allowed", "the file was"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(given, message, hint):
+    config = ModelConfig(name="vit_tiny_patch16_224", pretrained=False, arguments=given)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_model(config)
+    assert caught.value.hint.startswith(hint)
+
+
+def test_only_libraries_take_arguments():
+    with pytest.raises(ModelError, match="models of timm and transformers, digits-resnet is nei"):
+        load_model(ModelConfig(name="digits-resnet", arguments={"drop_rate": 0.1}))
+
+
 @pytest.mark.parametrize("prefix", ["local-dir:", ""])
 def test_a_local_directory_gives_weights_and_preprocessing(tmp_path, resnet10t, prefix):
     folder = local_folder(tmp_path / "model", resnet10t)

@@ -104,6 +104,16 @@ def test_shards_are_one_model(tmp_path: Path) -> None:
     assert "which its index names" in message
 
 
+def test_settings_of_the_configuration(tmp_path: Path) -> None:
+    write_model(tmp_path, "LlamaForCausalLM")
+    loaded = load_model(ModelConfig(name=str(tmp_path), arguments={"attention_dropout": 0.25}))
+    assert loaded.module.config.attention_dropout == 0.25
+    assert loaded.source.arguments["attention_dropout"] == 0.25
+    message, hint = refused(tmp_path, arguments={"atention_dropout": 0.25})
+    assert message == "LlamaConfig has no setting 'atention_dropout'"
+    assert hint.startswith("did you mean attention_dropout")
+
+
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
     write_model(tmp_path, "LlamaForCausalLM")
     (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
