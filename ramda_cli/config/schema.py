@@ -174,7 +174,8 @@ class TrainingConfig(_Section):
         cutmix: α of the Beta(α, α) that says how much of each image a rectangle of another
             replaces; 0 is off. With both, half of the batches are mixed each way.
         distill: weight of the divergence from the dense model's outputs; the cross-entropy has
-            the rest. 0 trains on the labels alone.
+            the rest. 0 trains on the labels alone. When not given, 0.9 with a target where the
+            dense model has learned the task, else 0.
         temperature: at which the outputs are compared.
         ema: decay of an average of the weights over the recovery's steps, which becomes the result;
             none when not given.
@@ -203,7 +204,7 @@ class TrainingConfig(_Section):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     mixup: Annotated[float, Field(ge=0.0)] = 0.0
     cutmix: Annotated[float, Field(ge=0.0)] = 0.0
-    distill: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    distill: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     temperature: Annotated[float, Field(gt=0.0)] = 4.0
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     freeze_batch_norm: bool = False

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ramda_cli.config.loading import dump_config
-from ramda_cli.config.schema import RunConfig
+from ramda_cli.config.schema import RunConfig, TrainingConfig
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import BenchError, ConfigError
 from ramda_cli.export import load, require_onnx
@@ -45,8 +45,10 @@ from ramda_cli.surgery import RemovalPlan, remove
 from ramda_cli.tasks import IMAGE_CLASSIFICATION
 from ramda_cli.training.randomness import is_random
 from ramda_cli.training.regularizer import build_regularizer
+from ramda_cli.training.teacher import can_teach
 
 _BENCH_SECONDS = 10.0
+_DISTILLATION = 0.9
 
 
 def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
@@ -66,7 +68,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
     observer.stage("load", config.model.name)
     loaded, data = load_run(config, observer)
     new_head = loaded.new_head
-    if new_head and config.training.distill > 0:
+    if new_head and config.training.distill:
         raise ConfigError(
             "the head is new, so the dense model has nothing to teach",
             hint="train it on this data first, or leave out --distill",
@@ -75,7 +77,8 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         raise ConfigError(
             "training.mixup and cutmix mix images, and these are texts", hint="leave them out"
         )
-    notes = (*loaded.notes, *data.notes)
+    training, said = _with_teacher(config, loaded, data, device)
+    notes = (*loaded.notes, *data.notes, *said)
     for note in notes:
         observer.note(note)
 
@@ -97,7 +100,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         require_onnx(loaded.module, loaded.example_inputs, free_length=loaded.tokenizer is not None)
     details = describe(data.task, data.class_names, loaded.preprocessing, loaded.module)
     fit = Fit(
-        loaded.module, structure, penalized, data, config.training,
+        loaded.module, structure, penalized, data, training,
         cost=cost, budget=planned.budget, details=details,
         device=device, workspace=workspace, observer=observer,
     )  # fmt: skip
@@ -185,6 +188,25 @@ def _cut(
     proven = prove(model, smaller, proof_batches(data.val), data, device=device)
     observer.stage("verify", f"difference {proven.proof.max_abs_difference:.1e} in float64")
     return _Cut(model, smaller, plan, support, proven, held_for_widths(found, support, cost))
+
+
+def _with_teacher(
+    config: RunConfig,
+    loaded: LoadedModel,
+    data: DataBundle,
+    device: torch.device,
+) -> tuple[TrainingConfig, tuple[str, ...]]:
+    """Decide whether the dense model teaches, where the settings leave it open, and say so."""
+    training = config.training
+    if training.distill is not None or config.target is None or loaded.new_head:
+        return training, ()
+    module = loaded.module.to(device)
+    teaches = can_teach(module, data.task, data.val, device=device)
+    module.to("cpu")
+    if not teaches:
+        return training, ()
+    note = f"the dense model's outputs weigh {_DISTILLATION} in the loss; --distill sets how much"
+    return training.model_copy(update={"distill": _DISTILLATION}), (note,)
 
 
 def _trains(cut: _Cut, loaded: LoadedModel) -> bool:

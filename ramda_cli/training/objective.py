@@ -21,7 +21,7 @@ class Objective:
 
     Args:
         model: as it is before training; with distillation a copy of it teaches.
-        config: weights of the parts.
+        config: weights of the parts; without one for the dense model there is none.
         task: whose loss.
     """
 
@@ -29,9 +29,10 @@ class Objective:
         self, model: nn.Module, config: TrainingConfig, task: Task = IMAGE_CLASSIFICATION
     ) -> None:
         self._config = config
+        self._weight = config.distill or 0.0
         self._task = task
         self._teacher: nn.Module | None = None
-        if config.distill > 0:
+        if self._weight > 0:
             self._teacher = copy.deepcopy(model).eval().requires_grad_(False)
 
     def __call__(
@@ -46,4 +47,4 @@ class Objective:
         with torch.no_grad():
             taught = call(self._task, self._teacher, inputs)
         divergence = self._task.divergence(outputs, taught, targets, temperature=config.temperature)
-        return (1 - config.distill) * loss + config.distill * divergence
+        return (1 - self._weight) * loss + self._weight * divergence

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ramda_cli.config.schema import RunConfig
+from ramda_cli.config.schema import ModelConfig, RunConfig
 from ramda_cli.errors import ConfigError, OutputError
 from ramda_cli.pipeline.prune import prune
 from tests.pipeline.recording import Recorder
@@ -92,3 +92,27 @@ def test_that_onnx_has_no_such_operator_is_told_before_training(tmp_path: Path) 
     assert "train" not in recorder.stages
     assert not (tmp_path / "out").exists()
     assert prune(config, recorder)["files"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "teaches"),
+    [
+        ({}, True),
+        ({"distill": 0.0}, False),
+        ({"distill": 0.4}, False),
+        ({"pretrained": False}, False),
+    ],
+)
+def test_the_dense_model_teaches_where_it_can(
+    tmp_path: Path, settings: dict[str, object], teaches: bool
+) -> None:
+    model = {"name": "digits-resnet", "pretrained": settings.pop("pretrained", True)}
+    config = run_of(tmp_path, dropout=0.0, **{"epochs": 1, **settings}).model_copy(
+        update={"model": ModelConfig.model_validate(model)}
+    )
+    recorder = Recorder()
+    report = prune(config, recorder)
+    noted = [note for note in recorder.notes if "outputs weigh 0.9 in the loss" in note]
+    assert bool(noted) == teaches
+    assert all(note in report["notes"] for note in noted)
+    assert report["reproducibility"]["config"]["training"]["distill"] == settings.get("distill")
