@@ -334,8 +334,8 @@ Distill = Annotated[
         "distill",
         "--distill",
         panel="Training",
-        help="Weight of the dense model's outputs in the loss; with a target 0.9 by default where it"
-        " has learned the task.",
+        help="Weight of the dense model's outputs in the loss; with a target 0.9 by default, where"
+        " it has learned the task.",
     ),
 ]
 PrecisionFlag = Annotated[
