@@ -59,7 +59,8 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path: Path) -> None:
     listener = Listener()
     again = sweep(config(tmp_path), SETTINGS, listener)
     assert again == first
-    assert listener.notes == [
+    notes = [note for note in listener.notes if "macs-" in note]
+    assert notes == [
         "run 1 of 4: macs-0.5-ramda-0",
         *(f"{name} is there already" for name in directories[1:]),
     ]
