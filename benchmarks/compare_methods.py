@@ -14,6 +14,7 @@ import json
 import math
 from pathlib import Path
 
+from ramda_cli.report.formatting import measured, targets_text
 from ramda_cli.report.plain import parse_sweep
 from ramda_cli.report.sweep import OverSeeds, Point, over_seeds
 
@@ -28,29 +29,33 @@ def main() -> None:
         points += parse_sweep(json.loads((directory / "sweep.json").read_text())).points
     means = over_seeds(points)
     methods = list(dict.fromkeys(mean.method for mean in means))
-    asked = list(dict.fromkeys(tuple(mean.asked.items()) for mean in means))
+    asked = list(dict.fromkeys(targets_text(mean.asked) for mean in means))
     heads = [*methods, *(f"{methods[0]} - {other}" for other in methods[1:])]
     print(f"| asked | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
-    for amounts in asked:
-        found = {each.method: each for each in means if tuple(each.asked.items()) == amounts}
+    for target in asked:
+        found = {each.method: each for each in means if targets_text(each.asked) == target}
         cells = [_mean(found.get(method)) for method in methods]
         cells += [_lead(found.get(methods[0]), found.get(other)) for other in methods[1:]]
-        name = " ".join(f"{metric}={amount:g}" for metric, amount in amounts)
-        print(f"| {name} | {' | '.join(cells)} |")
+        print(f"| {target} | {' | '.join(cells)} |")
     print(f"\nunchanged at the cut: {sum(p.unchanged for p in points)} of {len(points)} runs")
 
 
 def _mean(mean: OverSeeds | None) -> str:
     if mean is None:
         return "-"
-    return f"{100 * mean.pruned:.2f} ± {100 * mean.standard_error:.2f}"
+    pruned, error = (
+        measured(value, is_share=mean.is_share) for value in (mean.pruned, mean.standard_error)
+    )
+    return f"{pruned} ± {error}"
 
 
 def _lead(first: OverSeeds | None, other: OverSeeds | None) -> str:
     if first is None or other is None:
         return "-"
+    lead = first.pruned - other.pruned
     error = math.hypot(first.standard_error, other.standard_error)
-    return f"{100 * (first.pruned - other.pruned):+.2f} ± {100 * error:.2f}"
+    shown, around = (measured(value, is_share=first.is_share) for value in (abs(lead), error))
+    return f"{'-' if lead < 0 else '+'}{shown} ± {around}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Numbers and names as a person reads them."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from rich.text import Text
@@ -24,6 +25,11 @@ def measured(value: float | None, *, is_share: bool) -> str:
     if is_share or value is None:
         return percent(value, 2)
     return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.3e}"
+
+
+def targets_text(amounts: Mapping[str, float]) -> str:
+    """Return targets as they are given on the command line: `macs=0.5 size-mb=10`."""
+    return " ".join(f"{name.replace('_', '-')}={amount:g}" for name, amount in amounts.items())
 
 
 def count(value: float) -> str:

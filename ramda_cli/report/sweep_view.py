@@ -1,12 +1,10 @@
 """A sweep as a table, and as accuracy over MACs with the Pareto front."""
 
-from collections.abc import Mapping
-
 from markupsafe import Markup
 from rich.console import Console
 
 from ramda_cli.report.curves import Series, draw_scatter
-from ramda_cli.report.formatting import measured, percent, text_of
+from ramda_cli.report.formatting import measured, percent, targets_text, text_of
 from ramda_cli.report.html import page_environment
 from ramda_cli.report.markdown import escaped, table
 from ramda_cli.report.plain import parse_sweep
@@ -62,7 +60,7 @@ def _rows(sweep: Sweep) -> list[tuple[str, ...]]:
     front = {point.directory for point in pareto_front(sweep.points)}
     return [
         (
-            _asked(point.asked),
+            targets_text(point.asked),
             point.method,
             str(point.seed),
             percent(point.macs_share),
@@ -78,7 +76,7 @@ def _rows(sweep: Sweep) -> list[tuple[str, ...]]:
 def _seed_rows(sweep: Sweep) -> list[tuple[str, ...]]:
     return [
         (
-            _asked(each.asked),
+            targets_text(each.asked),
             each.method,
             str(each.runs),
             percent(each.macs_share),
@@ -88,10 +86,6 @@ def _seed_rows(sweep: Sweep) -> list[tuple[str, ...]]:
         )
         for each in over_seeds(sweep.points)
     ]
-
-
-def _asked(amounts: Mapping[str, float]) -> str:
-    return " ".join(f"{name.replace('_', '-')}={each:g}" for name, each in amounts.items())
 
 
 def _remarks(point: Point, *, on_front: bool) -> list[str]:
