@@ -47,7 +47,7 @@ def adapt_labels(
         module=module.eval(),
         source=replace(loaded.source, arguments=described[1]),
         num_classes=len(labels),
-        notes=loaded.notes if loaded.new_head else (*loaded.notes, note),
+        notes=(*loaded.notes, note) if new and not loaded.new_head else loaded.notes,
         new_head=loaded.new_head or new,
         labels=tuple(labels),
     )

@@ -79,9 +79,11 @@ def test_classes_have_the_names_of_the_data(tmp_path: Path) -> None:
     assert same.module.config.id2label == {0: "O", 1: "NOUN"}
     assert torch.equal(same.module.classifier.weight, loaded.module.classifier.weight)
     assert not same.new_head
+    assert same.notes == loaded.notes
     more = adapt_labels(loaded, ("O", "NOUN", "ADJ"))
     assert more.module.classifier.out_features == 3
     assert more.new_head
+    assert "a new head with 3 outputs starts from random weights" in more.notes
     assert more.source.arguments["id2label"] == {"0": "O", "1": "NOUN", "2": "ADJ"}
     assert torch.equal(
         more.module.bert.embeddings.word_embeddings.weight,
