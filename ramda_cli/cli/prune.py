@@ -62,7 +62,7 @@ def prune(
         typer.Option(
             "--bench/--no-bench",
             rich_help_panel="Output",
-            help="Measure latency for the report, about 10 seconds.",
+            help="Measure latency for the report, about 10 s; always with a latency target.",
             show_default=False,
         ),
     ] = None,

@@ -299,7 +299,8 @@ class OutputConfig(_Section):
         directory: the output directory.
         overwrite: whether it may hold files of an earlier run.
         onnx: whether to write and check `model.onnx`.
-        bench: whether to measure latency at the end, for the report; about 10 seconds.
+        bench: whether to measure latency at the end, for the report; about 10 seconds. With a
+            target of latency it is measured whatever this says.
         push_to_hub: `ORG/NAME` on the Hugging Face hub, where the finished run is uploaded.
         public: whether a repository that is created there is open to everyone.
     """

@@ -10,6 +10,7 @@ operators is brought to the time of the whole model by a factor and a constant, 
 What comes out is a `Products`, as every cost is.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,14 +21,14 @@ from scipy.optimize import nnls
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from ramda_cli.latency.timing import Timed, time_models
+from ramda_cli.latency.timing import Candidate, Timed, time_models
 from ramda_cli.observer import Observer
-from ramda_cli.structure import Structure
+from ramda_cli.structure import Structure, Support, zero_
 from ramda_cli.structure.discover import ChannelGraph
 from ramda_cli.structure.labels import Value
 from ramda_cli.structure.size_terms import Counts, Products, SizeTerms, Term, pack
+from ramda_cli.surgery import remove
 from ramda_cli.surgery.kept import KeptPositions
-from ramda_cli.surgery.program import GraphModel
 from ramda_cli.surgery.rewrite import rewrite_program
 from ramda_cli.tasks.inputs import ExampleInputs, split_inputs
 
@@ -87,13 +88,13 @@ def measure_table(
         raise ValueError("latencies need the structure of discover(), not single-tensor groups")
     channels = np.array([group.channels for group in structure.groups], dtype=np.int64)
     kept = _random_widths(channels, floor, seed)
-    models = [_smaller(model, structure, graph, counts) for counts in kept]
+    candidates = [_candidate(model, structure, graph, counts) for counts in kept]
     args, kwargs = pytree.tree_map(
         lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf,
         split_inputs(inputs),
     )
-    observer.stage("latency", f"timing {len(models)} models of random widths")
-    timed = time_models(models, args, kwargs, device=device)
+    observer.stage("latency", f"timing {len(kept)} models of random widths")
+    timed = time_models(candidates, args, kwargs, device=device)
     return _fit(SizeTerms(structure), graph, kept, timed)
 
 
@@ -110,14 +111,36 @@ def _random_widths(
     return widths
 
 
-def _smaller(
+@torch.no_grad()
+def model_of_widths(model: nn.Module, structure: Structure, kept: Counts) -> nn.Module:
+    """Return a smaller model, as a run writes it, of so many channels in each group.
+
+    Args:
+        model: in evaluation mode; left as it is.
+        structure: discovered on it.
+        kept: of each group, the first ones.
+    """
+    gone = _gone(structure, kept)
+    zeroed = copy.deepcopy(model)
+    zero_(zeroed, structure, gone)  # else the removal would change the outputs
+    smaller, _ = remove(zeroed, structure, Support(gone, {}))
+    return smaller.eval()
+
+
+def _candidate(
     model: nn.Module, structure: Structure, graph: ChannelGraph, kept: Counts
-) -> GraphModel:
-    gone = {
-        group.name: range(int(count), group.channels)
+) -> Candidate:
+    positions = KeptPositions.of_channels(graph, _gone(structure, kept))
+    rewritten = rewrite_program(model, graph.trace, positions).eval()
+    return Candidate(model_of_widths(model, structure, kept), rewritten)
+
+
+def _gone(structure: Structure, kept: Counts) -> dict[str, list[int]]:
+    return {
+        group.name: list(range(int(count), group.channels))
         for group, count in zip(structure.groups, kept, strict=True)
+        if count < group.channels
     }
-    return rewrite_program(model, graph.trace, KeptPositions.of_channels(graph, gone)).eval()
 
 
 def _fit(

@@ -1,16 +1,57 @@
-"""What is measured by default, and the report's entry for it."""
+"""What is measured by default, the report's entry for it, and the clock of a latency target."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from ramda_cli.benchmark import Measurement, Plan, Runtime, Timing, measure
 from ramda_cli.errors import ConfigError
-from ramda_cli.observer import Observer
+from ramda_cli.latency import model_of_widths
+from ramda_cli.observer import Observer, SilentObserver
 from ramda_cli.pipeline.devices import device_name
 from ramda_cli.report.document import Latency, LatencyEntry, RatioEntry, TimingEntry
+from ramda_cli.structure import Structure
+from ramda_cli.structure.size_terms import Counts
 from ramda_cli.tasks.inputs import ExampleInputs
+
+_SECONDS = 4.0
+"""For measuring a choice of channels beside the dense model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stopwatch:
+    """Measures smaller models of given widths, as the benchmark at the end of a run does.
+
+    Attributes:
+        dense: on the CPU, in evaluation mode; left as it is.
+        structure: of it.
+        inputs: its example inputs.
+        device: where to measure.
+        dense_ns: the dense model's nanoseconds, of which the result is then the measured share.
+        observer: is told of what was measured.
+    """
+
+    dense: nn.Module
+    structure: Structure
+    inputs: ExampleInputs
+    device: torch.device
+    dense_ns: float | None
+    observer: Observer
+
+    def __call__(self, kept: Counts) -> float:
+        """Return the nanoseconds at batch 1 of a model of so many channels in each group."""
+        smaller = model_of_widths(self.dense, self.structure, kept)
+        plan = Plan(
+            self.device, ("eager",), (1,), threads=torch.get_num_threads(), seconds=_SECONDS
+        )
+        (measured,) = measure(self.dense, smaller, self.inputs, plan, SilentObserver())
+        found = 1e6 * measured.pruned.median_ms
+        if self.dense_ns is not None and measured.speedup is not None:
+            found = self.dense_ns / measured.speedup.median
+        self.observer.stage("latency", f"{found / 1e6:.3g} ms with the channels chosen")
+        return found
 
 
 def plan_benchmark(

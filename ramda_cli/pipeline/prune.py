@@ -240,9 +240,11 @@ def _latency(
 ) -> Latency | None:
     """Time the model that the file loads as beside the trained one.
 
-    A run that is proven does not fail because they cannot be timed.
+    A run that is proven does not fail because they cannot be timed. A target of latency is always
+    checked.
     """
-    if not config.output.bench:
+    timed = config.target is not None and config.target.latency is not None
+    if not (config.output.bench or timed):
         return None
     plan = plan_benchmark(device, seconds=_BENCH_SECONDS, runtimes=("eager",))
     written = load(workspace.path("model.safetensors"))

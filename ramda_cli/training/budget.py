@@ -6,7 +6,7 @@ convolution costs the product of what it reads and writes), so it is computed fo
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
@@ -29,6 +29,11 @@ Mask = npt.NDArray[np.bool_]
 _CLOSE = 0.005
 """A set within this share below the budget is taken at once."""
 
+_MEASURED_CLOSE = 0.03
+"""The same for a cost that is measured, which is repeated no better than that."""
+
+_MOST_TRIES = 6
+
 _KINDS = {"heads", "ffn"}
 """Metrics that count channels of one kind, and nothing of the others."""
 
@@ -44,11 +49,14 @@ class Limit:
         metric: as `CostModel.measure` knows it.
         dense: the cost with all channels.
         count: the cost asked for.
+        measured: the cost of a model of so many channels in each group, where what `CostModel`
+            says of it is an estimate; None where that is the truth.
     """
 
     metric: str
     dense: int
     count: int
+    measured: Callable[[Counts], float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +154,35 @@ class Budget:
         filled = self._fill(self._mask(blocks[: low - 1]), blocks[low - 1 :], counts)
         return self._give_back(filled, blocks, counts)
 
+    def settle(self, scores: Scores) -> Mask:
+        """Return the final choice, as exactly as its cost can be told.
+
+        Where a cost is an estimate the smaller model is measured, and the choice made again for
+        what makes up for the estimate's error, until what is measured is close below what is asked.
+        """
+        zero = best = self.choose(scores, self.counts, exact=True)
+        estimated = [at for at, limit in enumerate(self.limits) if limit.measured is not None]
+        least = (True, math.inf)
+        for _ in range(_MOST_TRIES if estimated else 0):
+            ratios = self._measured_ratios(zero)
+            over = float(ratios.max() - 1)
+            if (over > 0, abs(over)) < least:
+                best, least = zero, (over > 0, abs(over))
+            if -_MEASURED_CLOSE <= over <= 0:
+                break
+            counts = self.counts
+            aimed = self.of(zero)[estimated] / ratios * (1 - _MEASURED_CLOSE / 2)
+            counts[estimated] = np.round(aimed)
+            last, zero = zero, self.choose(scores, counts, exact=True)
+            if np.array_equal(zero, last):
+                break
+        return best
+
+    def _measured_ratios(self, zero: Mask) -> Scores:
+        """Return measured over asked, of the costs that are measured."""
+        kept = self._kept(zero)
+        return np.array([x.measured(kept) / x.count for x in self.limits if x.measured is not None])
+
     def _fill(self, zero: Mask, candidates: list[npt.NDArray[np.int64]], counts: Costs) -> Mask:
         """Add blocks in order, passing over those that would undershoot, until close enough.
 
@@ -224,6 +261,7 @@ def plan_budget(
     floor: float,
     widths: Widths | None = None,
     references: Mapping[str, float] | None = None,
+    measured: Mapping[str, Callable[[Counts], float]] | None = None,
 ) -> Budget:
     """Turn a target into a budget.
 
@@ -233,6 +271,7 @@ def plan_budget(
         floor: share of each group that stays.
         widths: which are allowed; every one when not given.
         references: of which an amount is a share, by metric, where that is not the dense cost.
+        measured: what tells the cost of a model, by metric, where `cost` has an estimate.
 
     Raises:
         TargetError: a target is not below the dense cost, or cannot be reached.
@@ -240,7 +279,10 @@ def plan_budget(
     widths = free_widths(cost.channels.tolist()) if widths is None else widths
     least = widths.at_least(np.ceil(floor * cost.channels).astype(np.int64))
     limits = tuple(
-        _limit(cost, metric, amount, least, widths, (references or {}).get(metric))
+        replace(
+            _limit(cost, metric, amount, least, widths, (references or {}).get(metric)),
+            measured=(measured or {}).get(metric),
+        )
         for metric, amount in target.amounts.items()
     )
     return Budget(limits, least, cost, widths)

@@ -146,4 +146,4 @@ def least_magnitude(model: nn.Module, penalties: Sequence[Penalty], budget: Budg
             total += squares.sum(dim=1)
             entries += squares.shape[1]
         scores.append((total / entries).sqrt().numpy())
-    return budget.choose(np.concatenate(scores), budget.counts, exact=True)
+    return budget.settle(np.concatenate(scores))

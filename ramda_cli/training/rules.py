@@ -136,7 +136,7 @@ class BudgetRule:
         self._importance += test.change().double().square()
         scores = self._scores(test, budget.saving)
         if self.frozen:
-            picked = self._budget.choose(scores.cpu().numpy(), self._budget.counts, exact=True)
+            picked = self._budget.settle(scores.cpu().numpy())
             self._zero = torch.from_numpy(picked).to(scores.device)
             return
         chosen = budget.choose(scores, self._counts(budget))

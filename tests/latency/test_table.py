@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ramda_cli.latency import measure_table, table, timing
-from ramda_cli.latency.timing import Timed, time_models
+from ramda_cli.latency import measure_table, model_of_widths, table, timing
+from ramda_cli.latency.timing import Candidate, Timed, time_models
 from ramda_cli.observer import SilentObserver
 from ramda_cli.structure import Structure, discover
 from ramda_cli.surgery.kept import KeptPositions
@@ -50,10 +50,10 @@ def widths_of(model: GraphModel) -> list[int]:
 def test_times_that_follow_the_formula_are_met_for_unseen_widths(
     net: tuple[Net, Structure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def times(models: Sequence[GraphModel], *_: Any, **__: Any) -> list[Timed]:
+    def times(models: Sequence[Candidate], *_: Any, **__: Any) -> list[Timed]:
         found = []
         for model in models:
-            one, other = widths_of(model)
+            one, other = widths_of(model.graph)
             operators = {"conv2d": 500.0 + 60.0 * one, "conv2d_1": 900.0 + 7.0 * one * other}
             operators |= {"relu": 20.0 * one, "linear": 100.0}
             # A call costs half as much again as its operators.
@@ -76,8 +76,8 @@ def test_models_of_random_widths_keep_the_floor(
 ) -> None:
     seen: list[list[int]] = []
 
-    def times(models: Sequence[GraphModel], *_: Any, **__: Any) -> list[Timed]:
-        seen.extend(widths_of(model) for model in models)
+    def times(models: Sequence[Candidate], *_: Any, **__: Any) -> list[Timed]:
+        seen.extend(widths_of(model.graph) for model in models)
         return [Timed(1.0, {"conv2d": 1.0}) for _ in models]
 
     monkeypatch.setattr(table, "time_models", times)
@@ -101,7 +101,7 @@ def test_every_operator_is_timed_and_a_table_adds_up(net: tuple[Net, Structure])
 def test_an_operator_that_a_clock_is_too_coarse_for_is_left_to_the_factor(
     net: tuple[Net, Structure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def times(models: Sequence[GraphModel], *_: Any, **__: Any) -> list[Timed]:
+    def times(models: Sequence[Candidate], *_: Any, **__: Any) -> list[Timed]:
         return [
             Timed(50.0, {"conv2d": 40.0, "relu": 0.0 if number == 4 else 1.0})
             for number in range(len(models))
@@ -131,7 +131,15 @@ def test_the_least_of_several_runs_counts(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(timing, "_now", clock)
     monkeypatch.setattr(timing, "_SECONDS", 0.0)
-    (timed,) = time_models([graph], [torch.zeros(1, 8)], {}, device=CPU)
+    (timed,) = time_models([Candidate(model, graph)], [torch.zeros(1, 8)], {}, device=CPU)
     assert readings == 5 * (3 + 2 * len(operations))
     assert timed.whole == 10.0
     assert timed.operators == {operation.name: 10.0 for operation in operations}
+
+
+def test_a_model_of_given_widths_keeps_its_class(net: tuple[Net, Structure]) -> None:
+    model, structure = net
+    smaller = model_of_widths(model, structure, np.array([10.0, 48.0]))
+    assert isinstance(smaller, Net)
+    assert (smaller.conv1.out_channels, smaller.conv2.out_channels) == (10, 48)
+    assert model.conv1.weight.all()

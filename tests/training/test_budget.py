@@ -282,3 +282,49 @@ def test_real_models_come_close_to_every_target(name: str, metric: str, amount: 
         zero = budget.choose(scores, budget.counts, exact=True)
         assert 0.99 * budget.counts <= budget.of(zero) <= budget.counts
         assert (kept_of(budget, zero) >= np.ceil(0.1 * cost.channels)).all()
+
+
+@pytest.mark.parametrize("bias", [0.8, 0.97, 1.0, 1.1, 1.3])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_measured_comes_close_below_what_was_asked(bias: float, seed: int) -> None:
+    cost = cost_of(64, 96, 128)
+
+    def measured(kept: np.ndarray) -> float:
+        """Tell more than the estimate does, and the more the fewer are kept."""
+        return bias * cost.measure("macs", kept) * (1.2 - 0.2 * kept.sum() / cost.channels.sum())
+
+    target = TargetConfig.model_validate({"macs": 0.5})
+    budget = plan_budget(cost, target, floor=0.1, measured={"macs": measured})
+    found = measured(kept_of(budget, budget.settle(scores_of(budget, seed))))
+    assert 0.97 * budget.counts[0] <= found <= budget.counts[0]
+
+
+def test_a_set_that_is_measured_to_cost_too_much_gives_way_to_one_that_is_close() -> None:
+    """The clock jumps between widths, so that no set is close below what was asked."""
+    cost = cost_of(64, 96, 128)
+
+    def measured(kept: np.ndarray) -> float:
+        half = 0.5 * cost.measure("macs", cost.channels)
+        return half * (0.9 if cost.measure("macs", kept) < 0.8 * half else 1.2)
+
+    target = TargetConfig.model_validate({"macs": 0.5})
+    budget = plan_budget(cost, target, floor=0.1, measured={"macs": measured})
+    found = measured(kept_of(budget, budget.settle(scores_of(budget))))
+    assert found == pytest.approx(0.9 * budget.counts[0], rel=1e-3)
+
+
+def test_a_measured_limit_leaves_the_others_as_they_are() -> None:
+    cost = cost_of(64, 96, 128)
+    calls = []
+
+    def measured(kept: np.ndarray) -> float:
+        calls.append(kept)
+        return 0.5 * cost.measure("params", kept)
+
+    target = TargetConfig.model_validate({"macs": 0.4, "params": 0.9})
+    budget = plan_budget(cost, target, floor=0.1, measured={"params": measured})
+    zero = budget.settle(scores_of(budget))
+    assert (budget.of(zero)[0] <= budget.counts[0]).all()
+    assert budget.of(zero)[0] >= 0.98 * budget.counts[0]
+    # More of what is cheap does not help: the other limit is what binds, and one try tells.
+    assert len(calls) == 1
