@@ -41,7 +41,8 @@ def _setting(
 ) -> Any:
     """Return the flag of a setting, its help with the setting's own default."""
     default = section.model_fields[field].default
-    return _option(*names, panel=panel, help=f"{help} [dim]\\[default: {default}][/dim]", **more)
+    shown = "" if default is None else f" [dim]\\[default: {default}][/dim]"
+    return _option(*names, panel=panel, help=help + shown, **more)
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
@@ -286,7 +287,12 @@ RecoverEpochs = Annotated[
     ),
 ]
 LearningRate = Annotated[
-    float | None, _setting(TrainingConfig, "lr", "--lr", panel="Training", help="Step size.")
+    float | None,
+    _option(
+        "--lr",
+        panel="Training",
+        help="Step size. [dim]\\[default: 1e-4 for a model with attention, else 1e-3][/dim]",
+    ),
 ]
 Momentum = Annotated[
     float | None,

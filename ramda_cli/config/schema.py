@@ -53,6 +53,9 @@ Milliseconds = Annotated[
 ]
 
 
+_LR = 1e-3
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, strict=True, allow_inf_nan=False
@@ -159,7 +162,8 @@ class TrainingConfig(_Section):
         recover_epochs: how many of them come after the removal, on the smaller model. With a target
             all that follow the freeze, and with a weight none, when not given.
         lr: RAMDA's step size, decayed linearly to zero with a target; with a weight it follows
-            `milestones` (the paper uses 1e-2 there).
+            `milestones` (the paper uses 1e-2 there). When not given, 1e-4 for models with attention
+            and 1e-3 for others.
         warm_up: epochs, or a part of one, in which lr rises from zero.
         momentum: weight of the prox output in each new iterate.
         eps: added to the preconditioner.
@@ -192,7 +196,7 @@ class TrainingConfig(_Section):
     accumulate: Annotated[int, Field(ge=1)] = 1
     checkpointing: bool = False
     recover_epochs: Annotated[int, Field(ge=0)] | None = None
-    lr: Annotated[float, Field(gt=0.0)] = 3e-3
+    lr: Annotated[float, Field(gt=0.0)] | None = None
     warm_up: Annotated[float, Field(ge=0.0)] = 0.0
     momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     eps: Annotated[float, Field(gt=0.0)] = 1e-6
@@ -212,6 +216,11 @@ class TrainingConfig(_Section):
     precision: Precision = "fp32"
     device: Device = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def step_size(self) -> float:
+        """`lr`, or that of most models where it was left open."""
+        return _LR if self.lr is None else self.lr
 
     @model_validator(mode="after")
     def _milestones_inside_the_run(self) -> Self:

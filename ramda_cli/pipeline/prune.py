@@ -7,13 +7,14 @@ import torch
 from torch import nn
 
 from ramda_cli.config.loading import dump_config
-from ramda_cli.config.schema import RunConfig, TrainingConfig
+from ramda_cli.config.schema import RunConfig
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import BenchError, ConfigError
 from ramda_cli.export import load, require_onnx
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, penalties
+from ramda_cli.pipeline.decisions import decide_training
 from ramda_cli.pipeline.describing import describe
 from ramda_cli.pipeline.devices import choose_device, device_name
 from ramda_cli.pipeline.files import discarding_unproven, write_files
@@ -45,10 +46,8 @@ from ramda_cli.surgery import RemovalPlan, remove
 from ramda_cli.tasks import IMAGE_CLASSIFICATION
 from ramda_cli.training.randomness import is_random
 from ramda_cli.training.regularizer import build_regularizer
-from ramda_cli.training.teacher import can_teach
 
 _BENCH_SECONDS = 10.0
-_DISTILLATION = 0.9
 
 
 def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
@@ -77,8 +76,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         raise ConfigError(
             "training.mixup and cutmix mix images, and these are texts", hint="leave them out"
         )
-    training, said = _with_teacher(config, loaded, data, device)
-    notes = (*loaded.notes, *data.notes, *said)
+    notes = (*loaded.notes, *data.notes)
     for note in notes:
         observer.note(note)
 
@@ -90,6 +88,10 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         residual=config.structure.residual,
     )
     planned = plan_target(config, loaded, structure, device=device, observer=observer)
+    training, decisions = decide_training(config, loaded, structure, data, device=device)
+    for note in decisions:
+        observer.note(note)
+    notes = (*notes, *decisions, *planned.notes)
     cost = planned.cost
     penalized = _penalties(config, structure, loaded)
     groups = counted(len(structure.groups), "group")
@@ -136,7 +138,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
                 dense=cut.model, new_head=new_head, data=data, asked=asked(config),
                 structure=structure, support=cut.support, cost=cost, budget=planned.budget,
                 trained=fit.result(), files=files, latency=latency,
-                notes=(*notes, *planned.notes, *cut.notes, *files.notes),
+                notes=(*notes, *cut.notes, *files.notes),
                 again=reproducibility(config, seed=config.training.seed, device=_device(device)),
             )  # fmt: skip
             document = files.finish(lambda listed: summarize(outcome, listed))
@@ -188,25 +190,6 @@ def _cut(
     proven = prove(model, smaller, proof_batches(data.val), data, device=device)
     observer.stage("verify", f"difference {proven.proof.max_abs_difference:.1e} in float64")
     return _Cut(model, smaller, plan, support, proven, held_for_widths(found, support, cost))
-
-
-def _with_teacher(
-    config: RunConfig,
-    loaded: LoadedModel,
-    data: DataBundle,
-    device: torch.device,
-) -> tuple[TrainingConfig, tuple[str, ...]]:
-    """Decide whether the dense model teaches, where the settings leave it open, and say so."""
-    training = config.training
-    if training.distill is not None or config.target is None or loaded.new_head:
-        return training, ()
-    module = loaded.module.to(device)
-    teaches = can_teach(module, data.task, data.val, device=device)
-    module.to("cpu")
-    if not teaches:
-        return training, ()
-    note = f"the dense model's outputs weigh {_DISTILLATION} in the loss; --distill sets how much"
-    return training.model_copy(update={"distill": _DISTILLATION}), (note,)
 
 
 def _trains(cut: _Cut, loaded: LoadedModel) -> bool:

@@ -218,14 +218,14 @@ class Training:
         warm_up = config.warm_up * self._passes.per_epoch
         rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
         if self._has_budget:
-            param_group["lr"] = rising * self._method.lr(config.lr, step, self._passes.total)
+            param_group["lr"] = rising * self._method.lr(config.step_size, step, self._passes.total)
             return
         epoch, milestones = step // self._passes.per_epoch, config.milestones
         passed = sum(epoch >= milestone for milestone in milestones)
         if step % self._passes.per_epoch == 0 and epoch in milestones:
             self._method.restart()
             self._stage_step = 0
-        param_group["lr"] = rising * config.lr * 0.1**passed
+        param_group["lr"] = rising * config.step_size * 0.1**passed
         param_group["eps"] = config.eps * 0.1**passed
         self._stage_step += 1
         if step >= self._removal_step:

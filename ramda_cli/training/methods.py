@@ -127,9 +127,11 @@ def _optimizer(
     if config.method == "ramda":
         return RAMDA(
             named, penalties,
-            lr=config.lr, momentum=config.momentum, eps=config.eps, thresholds=rule,
+            lr=config.step_size, momentum=config.momentum, eps=config.eps, thresholds=rule,
         )  # fmt: skip
-    return ProxGen(named, penalties, lr=config.lr, weight_decay=WEIGHT_DECAY, thresholds=rule)
+    return ProxGen(
+        named, penalties, lr=config.step_size, weight_decay=WEIGHT_DECAY, thresholds=rule
+    )
 
 
 @torch.no_grad()

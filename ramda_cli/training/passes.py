@@ -141,5 +141,5 @@ class Passes:
     def _diverged(self, what: str, epoch: int) -> TrainingError:
         return TrainingError(
             f"{what} at step {self.step} of {self.total}, in epoch {epoch}",
-            hint=f"lower --lr (now {self._config.lr:g})",
+            hint=f"lower --lr (now {self._config.step_size:g})",
         )

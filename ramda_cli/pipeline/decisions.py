@@ -1,0 +1,47 @@
+"""What a run decides for itself where the settings leave it open, and tells."""
+
+import torch
+
+from ramda_cli.config.schema import RunConfig, TrainingConfig
+from ramda_cli.data.bundle import DataBundle
+from ramda_cli.models.loaded import LoadedModel
+from ramda_cli.structure import Structure
+from ramda_cli.structure.kinds import attention_heads
+from ramda_cli.training.teacher import can_teach
+
+_DISTILLATION = 0.9
+_ATTENTION_LR = 1e-4
+
+
+def decide_training(
+    config: RunConfig,
+    loaded: LoadedModel,
+    structure: Structure,
+    data: DataBundle,
+    *,
+    device: torch.device,
+) -> tuple[TrainingConfig, tuple[str, ...]]:
+    """Return the settings of training with nothing left open, and notes for the user."""
+    training, notes = config.training, []
+    if training.lr is None and bool(attention_heads(structure).any()):
+        training = training.model_copy(update={"lr": _ATTENTION_LR})
+        notes.append(
+            f"the step size is {_ATTENTION_LR:g}, as the model has attention; --lr sets it"
+        )
+    if _learns_from_teacher(config, loaded, data, device):
+        training = training.model_copy(update={"distill": _DISTILLATION})
+        notes.append(
+            f"the dense model's outputs weigh {_DISTILLATION} in the loss; --distill sets how much"
+        )
+    return training, tuple(notes)
+
+
+def _learns_from_teacher(
+    config: RunConfig, loaded: LoadedModel, data: DataBundle, device: torch.device
+) -> bool:
+    if config.training.distill is not None or config.target is None or loaded.new_head:
+        return False
+    module = loaded.module.to(device)
+    teaches = can_teach(module, data.task, data.val, device=device)
+    module.to("cpu")
+    return teaches

@@ -1,0 +1,43 @@
+"""What a run decides where the settings leave it open."""
+
+from typing import Any, cast
+
+import pytest
+import timm
+import torch
+
+from ramda_cli.config.schema import RunConfig
+from ramda_cli.pipeline.decisions import decide_training
+from ramda_cli.structure import discover
+
+NAMES = {"vit": "vit_tiny_patch16_224", "resnet": "resnet18"}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "step_size"),
+    [("vit", None, 1e-4), ("vit", 2e-3, 2e-3), ("resnet", None, 1e-3), ("resnet", 2e-3, 2e-3)],
+)
+def test_the_step_size_suits_the_model_unless_it_is_given(
+    name: str, given: float | None, step_size: float
+) -> None:
+    arguments: dict[str, Any] = {"img_size": 32, "depth": 1} if name == "vit" else {}
+    model = timm.create_model(NAMES[name], **arguments).eval()
+    config = RunConfig.model_validate(
+        {
+            "model": {"name": "m"},
+            "data": {"name": "d"},
+            "target": {"macs": 0.5},
+            "training": {"lr": given, "distill": 0.0},
+        }
+    )
+    structure = discover(model, torch.zeros(2, 3, 32, 32))
+    decided, notes = decide_training(
+        config, cast(Any, None), structure, cast(Any, None), device=torch.device("cpu")
+    )
+    assert decided.step_size == step_size
+    assert notes == (
+        ("the step size is 0.0001, as the model has attention; --lr sets it",)
+        if (name, given) == ("vit", None)
+        else ()
+    )
+    assert config.training.lr == given
