@@ -23,6 +23,7 @@ GATES = {
         "--numprocesses=auto",
         "--maxprocesses=4",
         "--dist=loadfile",
+        "--durations=15",
         "--cov",
         "--cov-report=term:skip-covered",
         "--cov-fail-under=90",
