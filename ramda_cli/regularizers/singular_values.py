@@ -1,0 +1,82 @@
+"""Singular-value thresholding: X = U diag(σ) Vᵀ becomes U diag(max(0, σ - L)) Vᵀ.
+
+It needs no decomposition of X itself. With the eigenvalues σ² and eigenvectors U of the smaller
+Gram matrix, G = X Xᵀ for a wide X, it is
+
+    U diag(max(0, 1 - L/σ)) Uᵀ X.
+
+A Gram matrix squares the condition: σ comes with an error of about ε σ_max²/σ. Where L is a large
+share of σ_max, smaller σ do not count, and the precision of X is enough; below that the Gram matrix
+is formed in float64, and at last X is decomposed itself.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_GRAM_SHARE = 1e-2
+"""Of the Frobenius norm, above which a threshold bears a Gram matrix in the precision of X."""
+
+_WIDE_GRAM_SHARE = 1e-5
+"""Above which one in float64 does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholded:
+    """Matrices whose singular values were shrunk.
+
+    Attributes:
+        matrix: of rank `rank`, up to rounding.
+        rank: of each matrix, singular values above the threshold.
+        nuclear_norm: of each matrix.
+    """
+
+    matrix: Float[Tensor, "*batch rows cols"]
+    rank: Int[Tensor, "*batch"]
+    nuclear_norm: Float[Tensor, "*batch"]
+
+
+def threshold_singular_values(
+    x: Float[Tensor, "*batch rows cols"], threshold: Float[Tensor, "*batch"]
+) -> Thresholded:
+    """Shrink every singular value by the threshold of its matrix, stopping at exactly zero.
+
+    Matrices that are not finite become NaN, of rank 0.
+
+    Args:
+        x: one matrix, or several of the same shape.
+        threshold: L >= 0, one for each matrix.
+    """
+    size = torch.linalg.matrix_norm(x)
+    finite = torch.isfinite(size) & torch.isfinite(threshold)
+    ordered = torch.where(finite[..., None, None], x, 0.0)
+    share = (threshold / size.clamp_min(torch.finfo(x.dtype).tiny))[finite]
+    if bool((share < _WIDE_GRAM_SHARE).any()):
+        left, values, right = _decompose(ordered.double())
+    else:
+        narrow = bool((share >= _GRAM_SHARE).all())
+        left, values, right = _gram(ordered if narrow else ordered.double())
+    kept = values > threshold[..., None].to(values.dtype)
+    shrunk = torch.where(kept, values - threshold[..., None].to(values.dtype), 0.0)
+    factor = torch.where(kept, shrunk / torch.where(kept, values, 1.0), 0.0)
+    matrix = (left * factor[..., None, :]) @ right
+    if x.shape[-2] > x.shape[-1]:
+        matrix = matrix.mT
+    matrix = torch.where(finite[..., None, None], matrix.to(x.dtype), torch.nan)
+    return Thresholded(matrix.contiguous(), kept.sum(-1), shrunk.sum(-1).to(x.dtype))
+
+
+def _gram(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return U, σ and Uᵀ X of a wide X, or of the transpose of a tall one."""
+    wide = x.mT if x.shape[-2] > x.shape[-1] else x
+    squares, left = torch.linalg.eigh(wide @ wide.mT)
+    return left, squares.clamp_min(0.0).sqrt(), left.mT @ wide
+
+
+def _decompose(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the same from a singular value decomposition."""
+    wide = x.mT if x.shape[-2] > x.shape[-1] else x
+    left, values, right = torch.linalg.svd(wide, full_matrices=False)
+    return left, values, values[..., None] * right

@@ -1,0 +1,153 @@
+"""The subproblem under a nuclear norm, for matrices of one shape together.
+
+    min_P  ½ ⟨P, D∘P⟩ - ⟨W, P⟩ + L ‖P‖_*,    D > 0 entry by entry.
+
+The alternating direction method of multipliers (Boyd et al., 2011, section 3) splits P from a copy
+Z that the norm sees. With a step ρ and multipliers U, one iteration is
+
+    P = (W + ρ Z - U) / (D + ρ),    P̂ = 1.6 P - 0.6 Z,
+    Z = SVT(P̂ + U/ρ, L/ρ),          U ← U + ρ (P̂ - Z),
+
+over-relaxed (ibid., 3.4.3) with ρ balanced by the residuals ‖P - Z‖ and ρ ‖Z - Z_last‖ (3.4.1), as
+D spans decades. Z, which is returned, is a result of the thresholding: its rank is exact. U is in
+L ∂‖Z‖_* then, so that S = D∘Z - W + U is a subgradient at Z for nothing, and ‖S‖ the certificate.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ramda_cli.regularizers.singular_values import threshold_singular_values
+
+_RELAXATION = 1.6
+_BALANCE_EVERY = 2
+_LARGEST_FACTOR = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankSolution:
+    """What was found.
+
+    Attributes:
+        matrix: Z.
+        rank: of each.
+        certificate: ‖S‖ of each; 0 where Z is the solution.
+        step: ρ at the end, from which a similar problem may start.
+        iterations: how many thresholdings it took.
+    """
+
+    matrix: Float[Tensor, "batch rows cols"]
+    rank: Int[Tensor, " batch"]
+    certificate: Float[Tensor, " batch"]
+    step: Float[Tensor, " batch"]
+    iterations: int
+
+
+@dataclass(frozen=True)
+class AlternatingDirections:
+    """Stops when ‖S‖ <= `tolerance` max(‖W‖, L) for every matrix, or after `max_iterations`.
+
+    Attributes:
+        tolerance: relative, >= 0.
+        max_iterations: at least 1.
+    """
+
+    tolerance: float = 1e-2
+    max_iterations: int = 50
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a setting is out of its range."""
+        if not self.tolerance >= 0.0:
+            raise ValueError(f"tolerance must be >= 0, got {self.tolerance}")
+        if self.max_iterations < 1:
+            raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}")
+
+    def solve(
+        self,
+        w: Float[Tensor, "batch rows cols"],
+        d: Float[Tensor, "batch rows cols"],
+        shrinkage: Float[Tensor, " batch"],
+        *,
+        start: Float[Tensor, "batch rows cols"],
+        step: Float[Tensor, " batch"] | None = None,
+    ) -> LowRankSolution:
+        """Solve from `start`.
+
+        Args:
+            w: W, a problem along dimension 0.
+            d: D.
+            shrinkage: L >= 0 of each problem.
+            start: a guess of the solutions, such as the last ones.
+            step: ρ to start with; the geometric mean of D when not given.
+        """
+        rho = d.log().mean((-2, -1)).exp() if step is None else step
+        z, u = start, w - d * start
+        size = torch.maximum(torch.linalg.matrix_norm(w), shrinkage)
+        for iteration in range(1, self.max_iterations + 1):
+            at = rho[:, None, None]
+            p = (w + at * z - u) / (d + at)
+            relaxed = _RELAXATION * p + (1.0 - _RELAXATION) * z
+            found = threshold_singular_values(relaxed + u / at, shrinkage / rho)
+            last, z = z, found.matrix
+            u = u + at * (relaxed - z)
+            certificate = torch.linalg.matrix_norm(d * z - w + u)
+            if bool((certificate <= self.tolerance * size).all()):
+                break
+            if iteration % _BALANCE_EVERY == 0:
+                primal = torch.linalg.matrix_norm(p - z)
+                dual = torch.linalg.matrix_norm(z - last)
+                rho = rho * _balance(primal, dual)
+        return LowRankSolution(z, found.rank, certificate, rho, iteration)
+
+
+@dataclass(frozen=True)
+class ProximalGradientSteps:
+    """Proximal gradient with the step 1 / max D of each matrix, the paper's solver.
+
+    It stops when an iteration lowered no objective by more than `relative_decrease` of its size.
+
+    Attributes:
+        relative_decrease: >= 0.
+        max_iterations: at least 1.
+    """
+
+    relative_decrease: float = 1e-3
+    max_iterations: int = 5
+
+    def solve(
+        self,
+        w: Float[Tensor, "batch rows cols"],
+        d: Float[Tensor, "batch rows cols"],
+        shrinkage: Float[Tensor, " batch"],
+        *,
+        start: Float[Tensor, "batch rows cols"],
+        step: Float[Tensor, " batch"] | None = None,
+    ) -> LowRankSolution:
+        """Solve from `start`; `step` is not needed."""
+        del step
+        rate = d.amax((-2, -1))
+        at, p, before = rate[:, None, None], start, None
+        iterations = 0
+        while iterations < self.max_iterations:
+            iterations += 1
+            found = threshold_singular_values(p - (d * p - w) / at, shrinkage / rate)
+            last, p = p, found.matrix
+            smooth = (0.5 * d * p.square() - w * p).sum((-2, -1))
+            objective = smooth + shrinkage * found.nuclear_norm
+            if before is not None and bool(
+                (before - objective <= self.relative_decrease * before.abs()).all()
+            ):
+                break
+            before = objective
+        certificate = torch.linalg.matrix_norm((d - at) * (p - last))
+        return LowRankSolution(p, found.rank, certificate, rate, iterations)
+
+
+def _balance(primal: Float[Tensor, " batch"], dual: Float[Tensor, " batch"]) -> Tensor:
+    """Return the factor of ρ that evens out the residuals, where both are there."""
+    tiny = torch.finfo(primal.dtype).tiny
+    ratio = (primal / dual.clamp_min(tiny)).sqrt()
+    factor = ratio.clamp(1.0 / _LARGEST_FACTOR, _LARGEST_FACTOR)
+    return torch.where((primal > 0) & (dual > 0), factor, torch.ones_like(factor))
