@@ -2,6 +2,7 @@
 
 from ramda_cli.optimizers.carry import carry_state_
 from ramda_cli.optimizers.dual_averaging import RAMDA, RMDA
+from ramda_cli.optimizers.low_rank import LowRankPenalty
 from ramda_cli.optimizers.penalty import Penalty, penalties
 from ramda_cli.optimizers.prox_gen import ProxGen, ProxSSI
 from ramda_cli.optimizers.prox_sgd import ProxSGD
@@ -12,6 +13,7 @@ __all__ = [
     "RAMDA",
     "RMDA",
     "FixedWeights",
+    "LowRankPenalty",
     "Penalty",
     "ProxGen",
     "ProxSGD",

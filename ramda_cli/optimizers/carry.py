@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ramda_cli.optimizers.low_rank import OF_MATRICES
 from ramda_cli.optimizers.proximal import OF_CHANNELS, ProximalOptimizer
 
 Kept = Mapping[str, Mapping[int, Sequence[Sequence[int]]]]
@@ -39,7 +40,7 @@ def carry_state_(smaller: ProximalOptimizer, dense: ProximalOptimizer, kept: Kep
             continue
         old, ranges = before[name], kept.get(name, {})
         sliced = _slice(old.detach(), ranges).to(parameter.device)
-        for key in dense.state[old].keys() - OF_CHANNELS:
+        for key in dense.state[old].keys() - OF_CHANNELS - OF_MATRICES:
             part = _slice(dense.state[old][key], ranges).to(parameter.device)
             if key in _LIKE_WEIGHTS:
                 part = _rescaled(part, sliced, parameter)

@@ -18,11 +18,12 @@ from ramda_cli.optimizers.fused import (
     take_step,
     why_not,
 )
+from ramda_cli.optimizers.low_rank import LowRankPenalty
 from ramda_cli.optimizers.moving import Moving
 from ramda_cli.optimizers.penalty import Penalty
 from ramda_cli.optimizers.proximal import ProximalOptimizer, Subproblem
 from ramda_cli.optimizers.thresholds import FixedWeights, ThresholdRule
-from ramda_cli.subproblem import ExactSolver, Solver
+from ramda_cli.subproblem import ExactSolver, LowRankSolver, Solver
 
 
 class DualAveraging(ProximalOptimizer):
@@ -103,9 +104,11 @@ class RAMDA(DualAveraging):
         eps: added to the preconditioner, > 0.
         thresholds: decides which channels are zero; the weights of `penalties` when not given.
         solver: `exact`; or `pg`, the paper's proximal gradient; or one with settings of its own.
+        low_rank_solver: of matrices under a nuclear norm; when not given alternating directions,
+            and with `pg` the paper's proximal gradient.
         fused: whether steps are taken by kernels, in two passes over memory: wherever they can be
             when None. Kernels want the exact solver, parameters on one device, a CPU with a C++
-            compiler or a CUDA device with Triton, and fp32 or lower precision.
+            compiler or a CUDA device with Triton, fp32 or lower precision, and no nuclear norm.
         capturable: whether to count steps on the device, so that a CUDA graph can capture a step.
             `lr`, `momentum` and `eps` may then be tensors there, which schedules change in place.
     """
@@ -113,21 +116,23 @@ class RAMDA(DualAveraging):
     def __init__(
         self,
         named_parameters: Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]],
-        penalties: Sequence[Penalty] = (),
+        penalties: Sequence[Penalty | LowRankPenalty] = (),
         *,
         lr: float | Tensor = 1e-2,
         momentum: float | Tensor = 1e-2,
         eps: float | Tensor = 1e-6,
         thresholds: ThresholdRule | None = None,
         solver: Solver | str = "exact",
+        low_rank_solver: LowRankSolver | None = None,
         fused: bool | None = None,
         capturable: bool = False,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "eps": eps, "step_size_sum": 0.0}
         defaults["capturable"] = capturable
         super().__init__(
-            named_parameters, penalties, defaults, thresholds=thresholds, solver=solver
-        )
+            named_parameters, penalties, defaults,
+            thresholds=thresholds, solver=solver, low_rank_solver=low_rank_solver,
+        )  # fmt: skip
         self._fused = fused
         self._kernels: tuple[ActivePenalties, Kernels, list[Operand]] | None = None
         if fused and not isinstance(self._solver, ExactSolver):
@@ -174,7 +179,8 @@ class RAMDA(DualAveraging):
         if self._fused is False or not isinstance(self._solver, ExactSolver):
             return False
         active = self._select_active(moving)
-        reason = why_not([*moving.values()], active)
+        matrices = any(name in self._low_rank for name in moving)
+        reason = "a nuclear norm has none" if matrices else why_not([*moving.values()], active)
         if reason is not None and self._fused:
             raise RuntimeError(f"fused=True, but {reason}")
         groups = [g for g in self.param_groups if any(m.param_group is g for m in moving.values())]
@@ -245,7 +251,7 @@ class RMDA(DualAveraging):
     def __init__(
         self,
         named_parameters: Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]],
-        penalties: Sequence[Penalty] = (),
+        penalties: Sequence[Penalty | LowRankPenalty] = (),
         *,
         lr: float = 1e-1,
         momentum: float = 1e-2,

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ramda_cli.optimizers.low_rank import LowRankPenalty
 from ramda_cli.optimizers.moving import Moving
 from ramda_cli.optimizers.penalty import Penalty
 from ramda_cli.optimizers.proximal import ProximalOptimizer, Subproblem
 from ramda_cli.optimizers.thresholds import ThresholdRule
-from ramda_cli.subproblem import NewtonRaphson, Solver
+from ramda_cli.subproblem import LowRankSolver, NewtonRaphson, Solver
 
 
 class ProxGen(ProximalOptimizer):
@@ -35,12 +36,13 @@ class ProxGen(ProximalOptimizer):
         weight_decay: decoupled, >= 0.
         thresholds: decides which channels are zero; the weights of `penalties` when not given.
         solver: `exact`; or `pg`, proximal gradient; or one with settings of its own.
+        low_rank_solver: of matrices under a nuclear norm, as in RAMDA.
     """
 
     def __init__(
         self,
         named_parameters: Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]],
-        penalties: Sequence[Penalty] = (),
+        penalties: Sequence[Penalty | LowRankPenalty] = (),
         *,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -48,6 +50,7 @@ class ProxGen(ProximalOptimizer):
         weight_decay: float = 0.0,
         thresholds: ThresholdRule | None = None,
         solver: Solver | str = "exact",
+        low_rank_solver: LowRankSolver | None = None,
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(
@@ -56,6 +59,7 @@ class ProxGen(ProximalOptimizer):
             defaults,
             thresholds=thresholds,
             solver=solver,
+            low_rank_solver=low_rank_solver,
         )
 
     def check_settings(self, settings: dict[str, Any]) -> None:
@@ -123,7 +127,7 @@ class ProxSSI(ProxGen):
     def __init__(
         self,
         named_parameters: Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]],
-        penalties: Sequence[Penalty] = (),
+        penalties: Sequence[Penalty | LowRankPenalty] = (),
         *,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ramda_cli.optimizers.low_rank import LowRankPenalty
 from ramda_cli.optimizers.moving import Moving
 from ramda_cli.optimizers.penalty import Penalty
 from ramda_cli.optimizers.proximal import ProximalOptimizer, Subproblem
@@ -37,7 +38,7 @@ class ProxSGD(ProximalOptimizer):
     def __init__(
         self,
         named_parameters: Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]],
-        penalties: Sequence[Penalty] = (),
+        penalties: Sequence[Penalty | LowRankPenalty] = (),
         *,
         lr: float = 1e-1,
         momentum: float = 0.9,

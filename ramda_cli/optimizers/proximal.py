@@ -12,10 +12,23 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ramda_cli.optimizers.active import ActivePenalties, Solutions, select_active
+from ramda_cli.optimizers.low_rank import (
+    LowRankPenalty,
+    full_rank,
+    low_rank_weights,
+    solve_matrices,
+    truncate_,
+)
 from ramda_cli.optimizers.moving import Moving
 from ramda_cli.optimizers.penalty import Penalty, lay_out
 from ramda_cli.optimizers.thresholds import FixedWeights, Stateful, ThresholdRule
-from ramda_cli.subproblem import Solver, solver_named
+from ramda_cli.subproblem import (
+    AlternatingDirections,
+    LowRankSolver,
+    ProximalGradientSteps,
+    Solver,
+    solver_named,
+)
 
 OF_CHANNELS = {"solution_norms", "solution_ratios"}
 """What a parameter's state holds for all channels, and not for the parameter."""
@@ -48,24 +61,34 @@ class ProximalOptimizer(Optimizer, ABC):
 
     Args:
         named_parameters: as from `model.named_parameters()`, or param_groups of such.
-        penalties: what to regularize; entries of no penalty have ψ = 0.
+        penalties: what to regularize, channels or matrices; entries of no penalty have ψ = 0.
         defaults: settings of param_groups that do not give their own.
         thresholds: decides which channels are zero; the weights of `penalties` when not given.
         solver: solves the subproblem of the channels that are not zero.
+        low_rank_solver: solves that of the matrices; when not given alternating directions, and
+            proximal gradient where `solver` is `pg`.
     """
 
     def __init__(
         self,
         named_parameters: Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]],
-        penalties: Sequence[Penalty],
+        penalties: Sequence[Penalty | LowRankPenalty],
         defaults: dict[str, Any],
         *,
         thresholds: ThresholdRule | None,
         solver: Solver | str,
+        low_rank_solver: LowRankSolver | None = None,
     ) -> None:
         super().__init__(named_parameters, {**defaults, "step": 0})
         named = {name: parameter for name, parameter, _ in self._named()}
-        self._layout = lay_out(penalties, named)
+        self._layout = lay_out([p for p in penalties if isinstance(p, Penalty)], named)
+        of_matrices = [p for p in penalties if isinstance(p, LowRankPenalty)]
+        self._low_rank = low_rank_weights(of_matrices, named)
+        twice = next((p.name for p in self._layout.parameters if p.name in self._low_rank), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is penalized by its channels and by its rank")
+        paper = ProximalGradientSteps() if solver == "pg" else AlternatingDirections()
+        self._low_rank_solver = low_rank_solver or paper
         self._penalized = [(part, named[part.name]) for part in self._layout.parameters]
         self.thresholds = thresholds
         self._solver = solver_named(solver) if isinstance(solver, str) else solver
@@ -141,7 +164,8 @@ class ProximalOptimizer(Optimizer, ABC):
 
     @torch.no_grad()
     def snap_(self) -> None:
-        """Set to exactly zero every channel that the last solution had at zero."""
+        """Give the iterate the zero channels and the ranks of the last solution, exactly."""
+        self._snap_ranks_()
         if not self._penalized:
             return
         padded = torch.cat([self.solution_zero, self.solution_zero.new_zeros(1)])
@@ -152,6 +176,31 @@ class ProximalOptimizer(Optimizer, ABC):
             parameter.masked_fill_(mask, 0.0)
             if "master" in self.state[parameter]:
                 self.state[parameter]["master"].masked_fill_(mask, 0.0)
+
+    def ranks(self) -> dict[str, tuple[int, int]]:
+        """Return rank and full rank of the last solution of each penalized matrix."""
+        return {
+            name: (
+                int(self.state[parameter].get("low_rank_rank", full_rank(parameter))),
+                full_rank(parameter),
+            )
+            for name, parameter, _ in self._named()
+            if name in self._low_rank
+        }
+
+    def low_rank_level(self) -> float:
+        """Return 1 - Σ ranks / Σ full ranks, over the penalized matrices; 0 without any."""
+        ranks = [*self.ranks().values()]
+        left, full = (sum(part) for part in zip(*ranks, strict=True)) if ranks else (1, 1)
+        return 1.0 - left / full
+
+    def _snap_ranks_(self) -> None:
+        for name, parameter, _ in self._named():
+            if name in self._low_rank and "low_rank_rank" in self.state[parameter]:
+                rank = int(self.state[parameter]["low_rank_rank"])
+                truncate_(parameter, rank)
+                if "master" in self.state[parameter]:
+                    truncate_(self.state[parameter]["master"], rank)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of all parameters, and that of a rule which has one."""
@@ -221,7 +270,8 @@ class ProximalOptimizer(Optimizer, ABC):
     def _solve(self, moving: dict[str, Moving]) -> dict[str, Tensor]:
         """Return the solution of the subproblem for each moving parameter."""
         active = self._select_active(moving)
-        free = [name for name in moving if name not in set(active.members)]
+        penalized = {*active.members, *self._low_rank}
+        free = [name for name in moving if name not in penalized]
         solutions = dict(zip(free, self._closed_form([moving[n] for n in free]), strict=True))
         if active.members:
             members = [moving[name] for name in active.members]
@@ -241,6 +291,15 @@ class ProximalOptimizer(Optimizer, ABC):
             )
             last.copy_(solved)
             solutions.update(zip(active.members, w, strict=True))
+        of_matrices = [name for name in moving if name in self._low_rank]
+        if of_matrices:
+            members = [moving[name] for name in of_matrices]
+            w, d = self._linear_and_diagonal(members)
+            shrinkage = [self._low_rank[n] * self.scale(moving[n].param_group) for n in of_matrices]
+            found, certificate = solve_matrices(members, w, d, shrinkage, self._low_rank_solver)
+            others = self.certificate if active.members else torch.zeros_like(certificate)
+            self.certificate = torch.hypot(certificate, others)
+            solutions.update(zip(of_matrices, found, strict=True))
         for name, (dim, positions) in active.held.items():
             kept = moving[name].current.index_select(dim, positions)
             solutions[name].index_copy_(dim, positions, kept)

@@ -2,6 +2,12 @@
 
 from ramda_cli.subproblem.cells import Cells
 from ramda_cli.subproblem.groups import CellIndex, Groups, Member, Moments, index_cells
+from ramda_cli.subproblem.low_rank import (
+    AlternatingDirections,
+    LowRankSolution,
+    LowRankSolver,
+    ProximalGradientSteps,
+)
 from ramda_cli.subproblem.secular import Root, newton_from_zero, newton_raphson, solve_secular
 from ramda_cli.subproblem.solvers import (
     ExactSolver,
@@ -14,15 +20,19 @@ from ramda_cli.subproblem.solvers import (
 )
 
 __all__ = [
+    "AlternatingDirections",
     "CellIndex",
     "Cells",
     "ExactSolver",
     "Groups",
+    "LowRankSolution",
+    "LowRankSolver",
     "Member",
     "Moments",
     "NewtonRaphson",
     "Problem",
     "ProximalGradient",
+    "ProximalGradientSteps",
     "Root",
     "Solution",
     "Solver",

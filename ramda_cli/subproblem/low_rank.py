@@ -8,12 +8,14 @@ Z that the norm sees. With a step ρ and multipliers U, one iteration is
     P = (W + ρ Z - U) / (D + ρ),    P̂ = 1.6 P - 0.6 Z,
     Z = SVT(P̂ + U/ρ, L/ρ),          U ← U + ρ (P̂ - Z),
 
-over-relaxed (ibid., 3.4.3) with ρ balanced by the residuals ‖P - Z‖ and ρ ‖Z - Z_last‖ (3.4.1), as
-D spans decades. Z, which is returned, is a result of the thresholding: its rank is exact. U is in
-L ∂‖Z‖_* then, so that S = D∘Z - W + U is a subgradient at Z for nothing, and ‖S‖ the certificate.
+over-relaxed (ibid., 3.4.3), with ρ first the geometric mean of D, and then balanced by the
+residuals ‖P - Z‖ and ρ ‖Z - Z_last‖ (3.4.1), as D spans decades. Z, which is returned, is a result
+of the thresholding: its rank is exact. U is in L ∂‖Z‖_* then, so that S = D∘Z - W + U is a
+subgradient at Z for nothing, and ‖S‖ the certificate.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -23,6 +25,7 @@ from ramda_cli.regularizers.singular_values import threshold_singular_values
 
 _RELAXATION = 1.6
 _BALANCE_EVERY = 2
+_ROUNDINGS = 8.0
 _LARGEST_FACTOR = 10.0
 
 
@@ -34,20 +37,37 @@ class LowRankSolution:
         matrix: Z.
         rank: of each.
         certificate: ‖S‖ of each; 0 where Z is the solution.
-        step: ρ at the end, from which a similar problem may start.
         iterations: how many thresholdings it took.
     """
 
     matrix: Float[Tensor, "batch rows cols"]
     rank: Int[Tensor, " batch"]
     certificate: Float[Tensor, " batch"]
-    step: Float[Tensor, " batch"]
     iterations: int
+
+
+class LowRankSolver(Protocol):
+    """Solves the subproblem of matrices of one shape."""
+
+    def solve(
+        self,
+        w: Float[Tensor, "batch rows cols"],
+        d: Float[Tensor, "batch rows cols"],
+        shrinkage: Float[Tensor, " batch"],
+        *,
+        start: Float[Tensor, "batch rows cols"],
+    ) -> LowRankSolution:
+        """Solve from `start`."""
+        ...
 
 
 @dataclass(frozen=True)
 class AlternatingDirections:
-    """Stops when ‖S‖ <= `tolerance` max(‖W‖, L) for every matrix, or after `max_iterations`.
+    """Stops when ‖S‖ <= `tolerance` ‖D∘Z‖ for every matrix, or after `max_iterations`.
+
+    D∘Z = W - U is what is left of W; in the long run of dual averaging it is a small part, and an
+    error that is small beside W itself could be as large as the solution. What rounding makes of W
+    is allowed for.
 
     Attributes:
         tolerance: relative, >= 0.
@@ -71,7 +91,6 @@ class AlternatingDirections:
         shrinkage: Float[Tensor, " batch"],
         *,
         start: Float[Tensor, "batch rows cols"],
-        step: Float[Tensor, " batch"] | None = None,
     ) -> LowRankSolution:
         """Solve from `start`.
 
@@ -80,11 +99,10 @@ class AlternatingDirections:
             d: D.
             shrinkage: L >= 0 of each problem.
             start: a guess of the solutions, such as the last ones.
-            step: ρ to start with; the geometric mean of D when not given.
         """
-        rho = d.log().mean((-2, -1)).exp() if step is None else step
+        rho = d.log().mean((-2, -1)).exp()
         z, u = start, w - d * start
-        size = torch.maximum(torch.linalg.matrix_norm(w), shrinkage)
+        rounding = _ROUNDINGS * torch.finfo(w.dtype).eps * torch.linalg.matrix_norm(w)
         for iteration in range(1, self.max_iterations + 1):
             at = rho[:, None, None]
             p = (w + at * z - u) / (d + at)
@@ -92,14 +110,16 @@ class AlternatingDirections:
             found = threshold_singular_values(relaxed + u / at, shrinkage / rho)
             last, z = z, found.matrix
             u = u + at * (relaxed - z)
-            certificate = torch.linalg.matrix_norm(d * z - w + u)
-            if bool((certificate <= self.tolerance * size).all()):
+            metric = d * z
+            certificate = torch.linalg.matrix_norm(metric - w + u)
+            allowed = self.tolerance * torch.linalg.matrix_norm(metric) + rounding
+            if bool((certificate <= allowed).all()):
                 break
             if iteration % _BALANCE_EVERY == 0:
                 primal = torch.linalg.matrix_norm(p - z)
                 dual = torch.linalg.matrix_norm(z - last)
                 rho = rho * _balance(primal, dual)
-        return LowRankSolution(z, found.rank, certificate, rho, iteration)
+        return LowRankSolution(z, found.rank, certificate, iteration)
 
 
 @dataclass(frozen=True)
@@ -123,10 +143,8 @@ class ProximalGradientSteps:
         shrinkage: Float[Tensor, " batch"],
         *,
         start: Float[Tensor, "batch rows cols"],
-        step: Float[Tensor, " batch"] | None = None,
     ) -> LowRankSolution:
-        """Solve from `start`; `step` is not needed."""
-        del step
+        """Solve from `start`."""
         rate = d.amax((-2, -1))
         at, p, before = rate[:, None, None], start, None
         iterations = 0
@@ -142,12 +160,11 @@ class ProximalGradientSteps:
                 break
             before = objective
         certificate = torch.linalg.matrix_norm((d - at) * (p - last))
-        return LowRankSolution(p, found.rank, certificate, rate, iterations)
+        return LowRankSolution(p, found.rank, certificate, iterations)
 
 
 def _balance(primal: Float[Tensor, " batch"], dual: Float[Tensor, " batch"]) -> Tensor:
-    """Return the factor of ρ that evens out the residuals, where both are there."""
+    """Return the factor of ρ that evens out the residuals; a Z that stays at 0 wants a larger ρ."""
     tiny = torch.finfo(primal.dtype).tiny
     ratio = (primal / dual.clamp_min(tiny)).sqrt()
-    factor = ratio.clamp(1.0 / _LARGEST_FACTOR, _LARGEST_FACTOR)
-    return torch.where((primal > 0) & (dual > 0), factor, torch.ones_like(factor))
+    return ratio.clamp(1.0 / _LARGEST_FACTOR, _LARGEST_FACTOR)

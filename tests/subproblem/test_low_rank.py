@@ -103,7 +103,7 @@ def test_a_start_at_the_solution_of_a_similar_problem_saves_iterations() -> None
     limit, solver = shrinkage_of(w, 0.2), AlternatingDirections(tolerance=1e-2)
     cold = solver.solve(w, d, limit, start=torch.zeros_like(w))
     before = EXACT.solve(w, d, limit, start=torch.zeros_like(w))
-    warm = solver.solve(1.01 * w, d, 1.01 * limit, start=before.matrix, step=before.step)
+    warm = solver.solve(1.01 * w, d, 1.01 * limit, start=before.matrix)
     assert warm.iterations < cold.iterations
     assert (warm.certificate <= 1e-2 * torch.linalg.matrix_norm(1.01 * w)).all()
 

@@ -1,0 +1,118 @@
+"""Matrices under a nuclear norm: the subproblem of one step, for all of one shape together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ramda_cli.optimizers.moving import Moving
+from ramda_cli.regularizers import NuclearNorm
+from ramda_cli.subproblem import LowRankSolver
+
+OF_MATRICES = {"low_rank_rank"}
+"""What the state of a matrix holds that has not its shape."""
+
+
+@dataclass(frozen=True)
+class LowRankPenalty:
+    """A nuclear norm on one parameter, as the matrix of its first dimension by all others.
+
+    Attributes:
+        parameter: its qualified name.
+        regularizer: of the matrix.
+    """
+
+    parameter: str
+    regularizer: NuclearNorm
+
+
+def low_rank_weights(
+    penalized: Sequence[LowRankPenalty], named: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """Return λ of each penalized parameter.
+
+    Raises:
+        ValueError: a parameter is not there, is no matrix, or is penalized twice.
+    """
+    weights: dict[str, float] = {}
+    for penalty in penalized:
+        name = penalty.parameter
+        if name not in named:
+            raise ValueError(f"a nuclear norm penalizes {name}, which is not among the parameters")
+        if named[name].ndim < 2:
+            shape = tuple(named[name].shape)
+            raise ValueError(f"a nuclear norm penalizes {name}, which is no matrix: {shape}")
+        if name in weights:
+            raise ValueError(f"two nuclear norms penalize {name}")
+        weights[name] = penalty.regularizer.weight
+    return weights
+
+
+def full_rank(parameter: Tensor) -> int:
+    """Return the largest rank that the matrix of a parameter can have."""
+    rows = parameter.shape[0]
+    return min(rows, parameter.numel() // rows)
+
+
+def solve_matrices(
+    members: Sequence[Moving],
+    w: Sequence[Tensor],
+    d: Sequence[Tensor],
+    shrinkage: Sequence[float],
+    solver: LowRankSolver,
+) -> tuple[list[Tensor], Float[Tensor, ""]]:
+    """Solve the subproblem of each member; the next one starts where this one ended.
+
+    Args:
+        members: penalized parameters.
+        w: D x₀ - v of each.
+        d: D of each.
+        shrinkage: L of each.
+        solver: of the matrices.
+
+    Returns:
+        The solutions, and the norm of a subgradient of all of them together.
+    """
+    solutions: list[Tensor] = [*w]
+    certificates = []
+    for numbers in _alike(w):
+        first = w[numbers[0]]
+        rows = first.shape[0]
+        states = [members[number].state for number in numbers]
+        starts = [
+            state.get("low_rank_solution", members[number].current)
+            for number, state in zip(numbers, states, strict=True)
+        ]
+        found = solver.solve(
+            torch.stack([w[number].reshape(rows, -1) for number in numbers]),
+            torch.stack([d[number].reshape(rows, -1) for number in numbers]),
+            first.new_tensor([shrinkage[number] for number in numbers]),
+            start=torch.stack([start.reshape(rows, -1) for start in starts]),
+        )
+        certificates.append(found.certificate)
+        for place, number in enumerate(numbers):
+            solutions[number] = found.matrix[place].reshape(w[number].shape)
+            states[place]["low_rank_solution"] = solutions[number]
+            states[place]["low_rank_rank"] = found.rank[place]
+    return solutions, torch.linalg.vector_norm(torch.cat(certificates))
+
+
+@torch.no_grad()
+def truncate_(parameter: Tensor, rank: int) -> None:
+    """Take the nearest matrix of a rank, in place (Eckart and Young, 1936)."""
+    matrix = parameter.reshape(parameter.shape[0], -1).double()
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    nearest = (left[:, :rank] * values[:rank]) @ right[:rank]
+    parameter.copy_(nearest.reshape(parameter.shape))
+
+
+def _alike(tensors: Sequence[Tensor]) -> list[list[int]]:
+    """Return the numbers of the tensors of each matrix shape, dtype and device."""
+    found: dict[object, list[int]] = {}
+    for number, tensor in enumerate(tensors):
+        rows = tensor.shape[0]
+        key = (rows, tensor.numel() // rows, tensor.dtype, tensor.device)
+        found.setdefault(key, []).append(number)
+    return [*found.values()]
