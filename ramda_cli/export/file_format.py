@@ -7,6 +7,7 @@ Metadata: `format=pt`, `ramda_format=1`, and `ramda`, a JSON document with the k
     patches     module path -> attribute -> size (native)
     program     the graph (graph)
     submodules  module path -> graph that runs in its place (native)
+    ranks       module path -> rank of the layer of low rank that is there (native)
     buffers     names of the tensors that are buffers (graph)
     aliases     tied tensors: name -> the name it shares with
     plan        removed and kept positions as half-open ranges
@@ -74,6 +75,7 @@ def save(
         "patches": plan.patches if native else {},
         "program": None if native else program_to_json(plan.program),
         "submodules": _programs(plan) if native else {},
+        "ranks": dict(plan.ranks) if native else {},
         "buffers": [] if native else sorted(set(tensors) - _parameter_names(smaller)),
         "aliases": aliases,
         "plan": plan.to_json(),

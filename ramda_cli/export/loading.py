@@ -20,6 +20,7 @@ from ramda_cli.models.building import build_module
 from ramda_cli.models.huggingface import set_generation_
 from ramda_cli.models.loaded import ModelSource
 from ramda_cli.surgery import GraphModel, GraphProgram
+from ramda_cli.surgery.low_rank_layers import low_rank_like, most_rank
 from ramda_cli.surgery.patches import apply_patches_, set_module_, set_tensor_
 
 _MOST_REMOVED = 1000
@@ -95,9 +96,12 @@ def _load_native(path: Path, document: dict[str, Any], tensors: dict[str, Tensor
     programs = {name: program_from_json(program) for name, program in described.items()}
     with torch.device("meta"):
         dense = _build(path, source)
+        _check_size(path, dense, tensors)
+        _factorize_(path, dense, document)
         _replace_submodules_(path, dense, programs, tensors)
         _check_native_tensors(path, dense, tensors)
     module = _build(path, source)
+    _factorize_(path, module, document)
     _replace_submodules_(path, module, programs, tensors)
     shared: dict[int, nn.Parameter] = {}
     for key in tensors:
@@ -107,6 +111,20 @@ def _load_native(path: Path, document: dict[str, Any], tensors: dict[str, Tensor
         raise _does_not_fit(path, "its patches are not attributes by module")
     apply_patches_(module, patches)
     return module
+
+
+def _factorize_(path: Path, module: nn.Module, document: dict[str, Any]) -> None:
+    """Put layers of low rank in the place of dense ones, in place."""
+    for name, rank in _mapping(document, "ranks").items():
+        try:
+            old = module.get_submodule(name)
+        except AttributeError as error:
+            raise _does_not_fit(path, f"it factorizes {name}, which is not a submodule") from error
+        if type(rank) is not int or rank < 1 or rank > most_rank(old):
+            raise _does_not_fit(path, f"it gives {name}, a {type(old).__name__}, the rank {rank!r}")
+        layer = low_rank_like(old, rank)
+        if layer is not None:
+            set_module_(module, old, layer)
 
 
 def _replace_submodules_(

@@ -29,6 +29,7 @@ class RemovalPlan:
             `graph` when it runs the rewritten graph.
         patches: size attributes that a native model needs.
         submodules: paths at which a native model runs a graph instead of its own class.
+        ranks: paths at which it has a layer of low rank, and the rank.
         source: how to build the dense model; None when it is not known.
         program: the smaller model as a graph, whatever the layout.
         constants: tensors of the program that the native model does not hold.
@@ -46,6 +47,7 @@ class RemovalPlan:
     constants: Mapping[str, Tensor] = field(repr=False, default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     submodules: Mapping[str, GraphProgram] = field(repr=False, default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
     example: ExampleInputs | None = field(repr=False, default=None)
 
     @property

@@ -1,0 +1,126 @@
+"""Layers whose weight is a product of two: a matrix of rank r costs r (rows + cols) then."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class LowRankLinear(nn.Module):
+    """A linear layer through r features: y = up (down x) + bias.
+
+    Args:
+        in_features: of x.
+        out_features: of y.
+        rank: r >= 1.
+        bias: whether there is one.
+    """
+
+    def __init__(self, in_features: int, out_features: int, rank: int, *, bias: bool) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.out_features = out_features
+        self.down = nn.Linear(in_features, rank, bias=False)
+        self.up = nn.Linear(rank, out_features, bias=bias)
+
+    @property
+    def weight(self) -> Float[Tensor, "out_features in_features"]:
+        """The product, which code that looks at a layer's weight finds."""
+        return self.up.weight @ self.down.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Of the product."""
+        return self.up.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply by one factor after the other."""
+        return self.up(self.down(x))
+
+
+class LowRankConv(nn.Module):
+    """A convolution to r channels, and one of size 1 from there.
+
+    Args:
+        dense: the convolution whose sizes, stride, padding and dilation it has.
+        rank: r >= 1.
+    """
+
+    def __init__(self, dense: nn.Conv1d | nn.Conv2d, rank: int) -> None:
+        super().__init__()
+        kind: Any = type(dense)
+        self.in_channels = dense.in_channels
+        self.out_channels = dense.out_channels
+        self.down = kind(
+            dense.in_channels, rank, dense.kernel_size,
+            stride=dense.stride, padding=dense.padding, dilation=dense.dilation,
+            padding_mode=dense.padding_mode, bias=False,
+        )  # fmt: skip
+        self.up = kind(rank, dense.out_channels, 1, bias=dense.bias is not None)
+
+    @property
+    def weight(self) -> Tensor:
+        """The product, of the dense convolution's shape."""
+        product = self.up.weight.flatten(1) @ self.down.weight.flatten(1)
+        return product.view(-1, *self.down.weight.shape[1:])
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Of the product."""
+        return self.up.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve with one factor after the other."""
+        return self.up(self.down(x))
+
+
+LowRankLayer = LowRankLinear | LowRankConv
+
+
+def pays(rank: int, rows: int, cols: int) -> bool:
+    """Tell whether two factors have fewer entries than their product."""
+    return rank * (rows + cols) < rows * cols
+
+
+def largest_paying_rank(rows: int, cols: int) -> int:
+    """Return the largest rank that pays, 0 where none does."""
+    return (rows * cols - 1) // (rows + cols)
+
+
+def most_rank(layer: nn.Module) -> int:
+    """Return the largest rank at which a layer becomes two; 0 where that is not known."""
+    if not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d) or low_rank_like(layer, 1) is None:
+        return 0
+    return largest_paying_rank(layer.weight.shape[0], layer.weight[0].numel())
+
+
+def low_rank_like(layer: nn.Module, rank: int) -> LowRankLayer | None:
+    """Return an empty layer of a rank in the place of a dense one; None where none is known."""
+    # Subclasses may compute something else.
+    if type(layer) is nn.Linear:
+        bias = layer.bias is not None
+        return LowRankLinear(layer.in_features, layer.out_features, rank, bias=bias)
+    if isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.groups == 1:
+        return LowRankConv(layer, rank) if type(layer) in (nn.Conv1d, nn.Conv2d) else None
+    return None
+
+
+@torch.no_grad()
+def set_factors_(layer: LowRankLayer, weight: Tensor) -> None:
+    """Take the best factors for a weight, of equal norms, in place.
+
+    They come from the singular value decomposition in float64: up = U √Σ, down = √Σ Vᵀ, cut to the
+    layer's rank.
+    """
+    rank = layer.up.weight.shape[1]
+    left, values, right = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
+    root = values[:rank].sqrt()
+    layer.up.weight.copy_((left[:, :rank] * root).view_as(layer.up.weight))
+    layer.down.weight.copy_((root[:, None] * right[:rank]).view_as(layer.down.weight))
+
+
+def product(layer: LowRankLayer) -> Tensor:
+    """Return the product of the factors in float64, in the shape of the dense weight."""
+    factors = layer.up.weight.flatten(1).double() @ layer.down.weight.flatten(1).double()
+    return factors.view(-1, *layer.down.weight.shape[1:])

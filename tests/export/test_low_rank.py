@@ -1,0 +1,107 @@
+"""Files of models whose layers are products."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from ramda_cli.errors import FileFormatError
+from ramda_cli.export import load, save
+from ramda_cli.models.loaded import ModelSource
+from ramda_cli.structure import Support, discover
+from ramda_cli.surgery import remove
+from ramda_cli.surgery.factorize import factorize
+from ramda_cli.surgery.low_rank_layers import LowRankConv, LowRankLinear
+from tests.export.helpers import rewrite
+
+SOURCE = ModelSource(
+    "timm", "vit_tiny_patch16_224", {"img_size": 32, "depth": 2, "num_classes": 10}
+)
+
+
+def vit() -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model(SOURCE.name, **SOURCE.arguments).eval()
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3)
+        self.fc = nn.Linear(16, 30)
+        self.head = nn.Linear(30, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.fc(self.conv(x).mean((2, 3))).relu())
+
+
+def written(
+    model: nn.Module, ranks: dict[str, int], path: Path, source: ModelSource | None = SOURCE
+) -> tuple[nn.Module, str]:
+    """Factorize, and write as a plan that removes nothing says."""
+    thin, found = factorize(model, ranks)
+    assert len(found.ranks) == len(ranks)
+    structure = discover(thin, torch.randn(2, 3, 32, 32))
+    smaller, plan = remove(thin, structure, Support({}, {}), source=source)
+    return smaller, save(smaller, replace(plan, ranks=found.ranks), path)
+
+
+VIT = {"blocks.0.mlp.fc1.weight": 20, "blocks.1.attn.qkv.weight": 30, "patch_embed.proj.weight": 9}
+
+
+def test_a_known_class_is_built_with_its_layers_of_low_rank(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    smaller, layout = written(vit(), VIT, path)
+    assert layout == "native"
+    loaded = load(path)
+    assert type(loaded) is type(vit())
+    assert isinstance(loaded.get_submodule("blocks.0.mlp.fc1"), LowRankLinear)
+    assert isinstance(loaded.get_submodule("patch_embed.proj"), LowRankConv)
+    x = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded(x), smaller(x))
+
+
+def test_any_other_runs_as_a_graph(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    smaller, layout = written(Plain().eval(), {"conv.weight": 4, "fc.weight": 5}, path, None)
+    assert layout == "graph"
+    x = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(load(path)(x), smaller(x))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "message"),
+    [
+        ({"blocks.7.mlp.fc1": 2}, "it factorizes blocks.7.mlp.fc1, which is not a submodule"),
+        ({"blocks.0.mlp.fc1": 0}, "it gives blocks.0.mlp.fc1, a Linear, the rank 0"),
+        ({"blocks.0.mlp.fc1": True}, "it gives blocks.0.mlp.fc1, a Linear, the rank True"),
+        ({"blocks.0.mlp.fc1": 10**6}, "a Linear, the rank 1000000"),
+        ({"blocks.0.norm1": 1}, "it gives blocks.0.norm1, a LayerNorm, the rank 1"),
+        ({"blocks.0.mlp.fc1": 20}, "is missing"),
+        ([], "is missing"),
+    ],
+)
+def test_ranks_that_do_not_fit_are_refused(ranks: object, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    written(vit(), VIT, path)
+
+    def change(document: dict[str, object]) -> None:
+        document["ranks"] = ranks
+
+    with pytest.raises(FileFormatError, match=message):
+        load(rewrite(path, document=change))
+
+
+def test_files_without_ranks_load(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    written(vit(), {}, path)
+
+    def change(document: dict[str, object]) -> None:
+        del document["ranks"]
+
+    load(rewrite(path, document=change))
