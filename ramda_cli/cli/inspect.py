@@ -20,6 +20,7 @@ def inspect(
     penalize: options.PenalizeFlag = None,
     keep: options.Keep = None,
     residual: options.Residual = None,
+    spectra: options.Spectra = False,
     graph: options.Graph = None,
     json: options.Json = False,
 ) -> None:
@@ -32,6 +33,7 @@ def inspect(
       ramda inspect vit_tiny_patch16_224 --no-pretrained
       ramda inspect net.py:build --image-size 64 --json
       ramda inspect resnet18 --graph resnet18.svg
+      ramda inspect vit_small_patch16_224 --spectra
       ramda inspect hf-hub:google-bert/bert-base-uncased --task text-classification
     """
     source = load_section(
@@ -55,8 +57,9 @@ def inspect(
         from ramda_cli.pipeline import inspect as run
 
         found = run(
-            source, structure, observer=observer, image_size=image_size, max_length=max_length
-        )
+            source, structure,
+            observer=observer, image_size=image_size, max_length=max_length, with_spectra=spectra,
+        )  # fmt: skip
     if graph is not None:
         _write_picture(found, graph)
     if json:

@@ -388,6 +388,14 @@ Junit = Annotated[
     Path | None,
     _option("--junit", panel="Output", metavar="FILE", help="Write the verdicts as JUnit XML."),
 ]
+Spectra = Annotated[
+    bool,
+    _option(
+        "--spectra",
+        panel="Output",
+        help="Show the singular values of every weight, and what ranks would save.",
+    ),
+]
 Graph = Annotated[
     Path | None,
     _option(

@@ -10,6 +10,7 @@ from ramda_cli.config.schema import ModelConfig, StructureConfig
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.models.loading import load_model
 from ramda_cli.observer import Observer
+from ramda_cli.pipeline.spectra import spectra
 from ramda_cli.report.document import FixedEntry, ModelEntry
 from ramda_cli.report.formatting import counted
 from ramda_cli.report.inspection import (
@@ -40,6 +41,7 @@ def inspect(
     observer: Observer,
     image_size: int | None = None,
     max_length: int | None = None,
+    with_spectra: bool = False,
 ) -> dict[str, object]:
     """Return the inspection of a model as a JSON document.
 
@@ -82,6 +84,7 @@ def inspect(
             ),
             modules=_modules(loaded.module),
             outcome=_try_removal(loaded, found, observer) if found.groups else None,
+            spectra=spectra(loaded.module, observer) if with_spectra else None,
             notes=loaded.notes,
         )
     )

@@ -11,6 +11,7 @@ from ramda_cli.report.formatting import count, counted, difference, percent, sha
 from ramda_cli.report.inspection import CandidateEntry, DenseSize, Inspection, Outcome
 from ramda_cli.report.phrases import model_text
 from ramda_cli.report.plain import parse_inspection
+from ramda_cli.report.spectra_view import spectra_table
 from ramda_cli.report.tables import facts, fixed_table, titled_table
 
 _MAX_GROUPS: Final = 60
@@ -32,6 +33,8 @@ def render_inspect(document: object, console: Console) -> None:
         console.print(_groups_table(found.groups, found.size))
     if found.fixed:
         console.print(fixed_table(found.fixed))
+    if found.spectra:
+        console.print(spectra_table(found.spectra))
     for note in found.notes:
         console.print(Text("note: ", style="yellow") + text_of(note))
 

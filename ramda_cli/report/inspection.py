@@ -60,12 +60,48 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RankEntry:
+    """What keeps a share of a weight's energy, the sum of its squared singular values.
+
+    Attributes:
+        energy: the share.
+        rank: how many singular values have it.
+        size: parameters of two layers of that rank, and MACs, as a share of the one layer's.
+    """
+
+    energy: float
+    rank: int
+    size: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectrumEntry:
+    """The singular values of a weight, as the matrix of its first dimension by all others.
+
+    Attributes:
+        name: of the parameter.
+        rows, cols: of the matrix.
+        largest_paying_rank: up to which two layers are smaller than the one.
+        ranks: for several shares of the energy.
+        values: the singular values, largest first, to four digits.
+    """
+
+    name: str
+    rows: int
+    cols: int
+    largest_paying_rank: int
+    ranks: tuple[RankEntry, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inspection:
     """What can be removed from a model and what cannot.
 
     Attributes:
         modules: those with parameters, in the model's order.
         outcome: of a trial removal; None where nothing can be removed.
+        spectra: of the weights that could become two, where they were asked for.
     """
 
     schema: Literal[1] = SCHEMA
@@ -76,4 +112,5 @@ class Inspection:
     removable: Removable
     modules: tuple[str, ...] = ()
     outcome: Outcome | None = None
+    spectra: tuple[SpectrumEntry, ...] | None = None
     notes: tuple[str, ...] = ()

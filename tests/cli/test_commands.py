@@ -234,6 +234,7 @@ def test_prune_names_what_is_wrong(
 
 def test_inspect_calls_the_pipeline(ramda: Run, pipeline: FakePipeline) -> None:
     args = "inspect m --weights w --no-pretrained --image-size 64 --penalize paper --keep a*"
+    args += " --spectra"
     result = ramda(*args.split())
     assert "32 channels can be removed" in result.stdout
     model = ModelConfig(name="m", weights=Path("w"), pretrained=False)
@@ -241,7 +242,7 @@ def test_inspect_calls_the_pipeline(ramda: Run, pipeline: FakePipeline) -> None:
     ((positional, keywords),) = pipeline.calls
     assert positional == (model, structure)
     assert keywords.pop("observer") is not None
-    assert keywords == {"image_size": 64, "max_length": None}
+    assert keywords == {"image_size": 64, "max_length": None, "with_spectra": True}
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".svg", "<?xml"), (".html", "<!doctype html>")])
