@@ -13,6 +13,8 @@ from ramda_cli.models.loaded import ModelSource
 from ramda_cli.models.packaged import PACKAGED
 from ramda_cli.models.randomness import seeded
 
+_DAMAGED = "the file was damaged or made by hand; do not use it"
+
 # These reach files, the network or other code than the architecture's own.
 _REFUSED_ARGUMENTS = frozenset(
     {
@@ -74,23 +76,32 @@ def build_timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     return timm.create_model(name, pretrained=False, **arguments)
 
 
-def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
+def check_arguments(name: str, arguments: Mapping[str, Any], *, hint: str = _DAMAGED) -> None:
     """Refuse constructor arguments that are not plain data, or that reach outside.
+
+    Args:
+        name: of the model.
+        arguments: of its constructor.
+        hint: for whoever gave them; a file has them from when it was made.
 
     Raises:
         ModelError: naming the first such argument.
     """
-    _check_plain(name, arguments, refused=_REFUSED_ARGUMENTS)
+    _check_plain(name, arguments, refused=_REFUSED_ARGUMENTS, hint=hint)
 
 
 def _check_plain(
-    name: str, arguments: Mapping[str, Any], *, refused: frozenset[str] = frozenset()
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    refused: frozenset[str] = frozenset(),
+    hint: str = _DAMAGED,
 ) -> None:
     for key, value in arguments.items():
         if key in refused or not _is_plain(value):
             raise ModelError(
                 f"the argument {key!r} of {name} is not allowed in a model description",
-                hint="the file was damaged or made by hand; do not use it",
+                hint=hint,
             )
 
 

@@ -72,7 +72,8 @@ def _arguments(found: TimmModel, config: ModelConfig, image_size: int | None) ->
 
 
 def _require_free(found: TimmModel, arguments: Mapping[str, Any]) -> None:
-    check_arguments(found.name, arguments)
+    hint = "leave it out of model.arguments; weights are named with --weights"
+    check_arguments(found.name, arguments, hint=hint)
     taken = next((key for key in arguments if key in _DECIDED), None)
     if taken is not None:
         raise ModelError(

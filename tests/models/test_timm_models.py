@@ -101,7 +101,11 @@ def test_arguments_reach_the_constructor_and_are_kept():
     [
         ({"drop_pat": 0.1}, "unexpected keyword argument 'drop_pat'", "correct model.arguments"),
         ({"num_classes": 3}, "follows from the data", "leave it out; --image-size sets"),
-        ({"checkpoint_path": "x"}, "'checkpoint_path' of .* is not allowed", "the file was"),
+        (
+            {"checkpoint_path": "x"},
+            "'checkpoint_path' of .* is not allowed",
+            "leave it out of model.arguments",
+        ),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(given, message, hint):
