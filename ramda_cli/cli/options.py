@@ -393,7 +393,7 @@ Spectra = Annotated[
     _option(
         "--spectra",
         panel="Output",
-        help="Show the singular values of every weight, and what ranks would save.",
+        help="Show the singular values of weights that could become two, and what ranks save.",
     ),
 ]
 Graph = Annotated[

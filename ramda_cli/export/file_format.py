@@ -63,7 +63,11 @@ def save(
     Raises:
         OutputError: the file cannot be written.
         FileFormatError: the model holds something that the format cannot.
+        ValueError: the plan is of a removal that came before the factorization.
     """
+    factors = {f"{path}.down.weight" for path in plan.ranks}
+    if not factors <= set(plan.program.tensors.values()):
+        raise ValueError("the plan was made before layers became two: factorize, then remove")
     source = plan.source
     native = plan.layout == "native" and source is not None and source.kind != "file"
     tensors = _native_tensors(smaller, plan) if native else _graph_tensors(smaller, plan)

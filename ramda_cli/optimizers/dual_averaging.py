@@ -180,7 +180,11 @@ class RAMDA(DualAveraging):
             return False
         active = self._select_active(moving)
         matrices = any(name in self._low_rank for name in moving)
-        reason = "a nuclear norm has none" if matrices else why_not([*moving.values()], active)
+        reason = (
+            "there are no kernels for a nuclear norm"
+            if matrices
+            else why_not([*moving.values()], active)
+        )
         if reason is not None and self._fused:
             raise RuntimeError(f"fused=True, but {reason}")
         groups = [g for g in self.param_groups if any(m.param_group is g for m in moving.values())]

@@ -91,12 +91,15 @@ def solve_matrices(
             first.new_tensor([shrinkage[number] for number in numbers]),
             start=torch.stack([start.reshape(rows, -1) for start in starts]),
         )
-        certificates.append(found.certificate)
+        certificates.append(torch.linalg.vector_norm(found.certificate).to(w[0].device))
+        # A run that diverged has no small rank.
+        finite = torch.isfinite(found.certificate)
+        ranks = torch.where(finite, found.rank, full_rank(first))
         for place, number in enumerate(numbers):
             solutions[number] = found.matrix[place].reshape(w[number].shape)
             states[place]["low_rank_solution"] = solutions[number]
-            states[place]["low_rank_rank"] = found.rank[place]
-    return solutions, torch.linalg.vector_norm(torch.cat(certificates))
+            states[place]["low_rank_rank"] = ranks[place]
+    return solutions, torch.linalg.vector_norm(torch.stack(certificates))
 
 
 @torch.no_grad()

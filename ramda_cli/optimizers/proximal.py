@@ -81,8 +81,8 @@ class ProximalOptimizer(Optimizer, ABC):
     ) -> None:
         super().__init__(named_parameters, {**defaults, "step": 0})
         named = {name: parameter for name, parameter, _ in self._named()}
-        self._layout = lay_out([p for p in penalties if isinstance(p, Penalty)], named)
-        of_matrices = [p for p in penalties if isinstance(p, LowRankPenalty)]
+        of_channels, of_matrices = _sorted_out(penalties)
+        self._layout = lay_out(of_channels, named)
         self._low_rank = low_rank_weights(of_matrices, named)
         twice = next((p.name for p in self._layout.parameters if p.name in self._low_rank), None)
         if twice is not None:
@@ -164,7 +164,10 @@ class ProximalOptimizer(Optimizer, ABC):
 
     @torch.no_grad()
     def snap_(self) -> None:
-        """Give the iterate the zero channels and the ranks of the last solution, exactly."""
+        """Give the iterate the zero channels of the last solution, exactly, and its ranks.
+
+        A rank is that of fp32: a parameter of lower precision is the rounded master copy.
+        """
         self._snap_ranks_()
         if not self._penalized:
             return
@@ -198,9 +201,10 @@ class ProximalOptimizer(Optimizer, ABC):
         for name, parameter, _ in self._named():
             if name in self._low_rank and "low_rank_rank" in self.state[parameter]:
                 rank = int(self.state[parameter]["low_rank_rank"])
-                truncate_(parameter, rank)
-                if "master" in self.state[parameter]:
-                    truncate_(self.state[parameter]["master"], rank)
+                if rank < full_rank(parameter):
+                    iterate = self.state[parameter].get("master", parameter)
+                    truncate_(iterate, rank)
+                    parameter.copy_(iterate)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of all parameters, and that of a rule which has one."""
@@ -297,7 +301,7 @@ class ProximalOptimizer(Optimizer, ABC):
             w, d = self._linear_and_diagonal(members)
             shrinkage = [self._low_rank[n] * self.scale(moving[n].param_group) for n in of_matrices]
             found, certificate = solve_matrices(members, w, d, shrinkage, self._low_rank_solver)
-            others = self.certificate if active.members else torch.zeros_like(certificate)
+            others = self.certificate.to(certificate) if active.members else certificate * 0
             self.certificate = torch.hypot(certificate, others)
             solutions.update(zip(of_matrices, found, strict=True))
         for name, (dim, positions) in active.held.items():
@@ -340,3 +344,19 @@ class ProximalOptimizer(Optimizer, ABC):
         if copied:
             masters = [each.state["master"] for each in copied]
             torch._foreach_copy_([each.parameter for each in copied], masters)
+
+
+def _sorted_out(
+    penalties: Iterable[Penalty | LowRankPenalty],
+) -> tuple[list[Penalty], list[LowRankPenalty]]:
+    channels: list[Penalty] = []
+    matrices: list[LowRankPenalty] = []
+    for penalty in penalties:
+        if isinstance(penalty, Penalty):
+            channels.append(penalty)
+        elif isinstance(penalty, LowRankPenalty):
+            matrices.append(penalty)
+        else:
+            kind = type(penalty).__name__
+            raise TypeError(f"penalties must be Penalty or LowRankPenalty, got {kind}")
+    return channels, matrices

@@ -6,7 +6,7 @@ from ramda_cli.config.schema import RunConfig, TrainingConfig
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.structure import Structure
-from ramda_cli.structure.kinds import attention_heads
+from ramda_cli.structure.kinds import has_attention
 from ramda_cli.training.teacher import can_teach
 
 _DISTILLATION = 0.9
@@ -21,9 +21,9 @@ def decide_training(
     *,
     device: torch.device,
 ) -> tuple[TrainingConfig, tuple[str, ...]]:
-    """Return the settings of training with nothing left open, and notes for the user."""
+    """Return the settings of training with what was left open decided, and notes for the user."""
     training, notes = config.training, []
-    if training.lr is None and bool(attention_heads(structure).any()):
+    if training.lr is None and has_attention(structure):
         training = training.model_copy(update={"lr": _ATTENTION_LR})
         notes.append(
             f"the step size is {_ATTENTION_LR:g}, as the model has attention; --lr sets it"

@@ -1,13 +1,13 @@
 """What is measured by default, the report's entry for it, and the clock of a latency target."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
 from ramda_cli.benchmark import Measurement, Plan, Runtime, Timing, measure
-from ramda_cli.errors import ConfigError
+from ramda_cli.errors import BenchError, ConfigError, first_line
 from ramda_cli.latency import model_of_widths
 from ramda_cli.observer import Observer, SilentObserver
 from ramda_cli.pipeline.devices import device_name
@@ -31,6 +31,7 @@ class Stopwatch:
         device: where to measure.
         dense_ns: the dense model's nanoseconds, of which the result is then the measured share.
         observer: is told of what was measured.
+        readings: what was measured so far, by the kept channels.
     """
 
     dense: nn.Module
@@ -39,18 +40,27 @@ class Stopwatch:
     device: torch.device
     dense_ns: float | None
     observer: Observer
+    readings: dict[tuple[float, ...], float] = field(default_factory=dict)
 
-    def __call__(self, kept: Counts) -> float:
-        """Return the nanoseconds at batch 1 of a model of so many channels in each group."""
-        smaller = model_of_widths(self.dense, self.structure, kept)
+    def __call__(self, kept: Counts) -> float | None:
+        """Return the nanoseconds at batch 1 of a model of so many channels in each group.
+
+        None where it cannot be measured, which is no reason for a run to end.
+        """
         plan = Plan(
             self.device, ("eager",), (1,), threads=torch.get_num_threads(), seconds=_SECONDS
         )
-        (measured,) = measure(self.dense, smaller, self.inputs, plan, SilentObserver())
+        try:
+            smaller = model_of_widths(self.dense, self.structure, kept)
+            (measured,) = measure(self.dense, smaller, self.inputs, plan, SilentObserver())
+        except (BenchError, torch.OutOfMemoryError) as error:
+            self.observer.note(f"the channels follow the latency table alone: {first_line(error)}")
+            return None
         found = 1e6 * measured.pruned.median_ms
         if self.dense_ns is not None and measured.speedup is not None:
             found = self.dense_ns / measured.speedup.median
         self.observer.stage("latency", f"{found / 1e6:.3g} ms with the channels chosen")
+        self.readings[tuple(kept.tolist())] = found
         return found
 
 

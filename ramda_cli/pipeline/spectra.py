@@ -14,7 +14,8 @@ _ENERGIES = (0.5, 0.9, 0.99, 0.999)
 def spectra(model: nn.Module, observer: Observer) -> tuple[SpectrumEntry, ...]:
     """Return the spectrum of each layer that could be factorized, in the model's order.
 
-    A weight that several layers share is left out: it stays one matrix.
+    A weight that several layers share is left out: it stays one matrix. So is one that is not
+    finite, and a model that is a single layer.
     """
     shared = _shared(model)
     found = []
@@ -22,8 +23,13 @@ def spectra(model: nn.Module, observer: Observer) -> tuple[SpectrumEntry, ...]:
         weight = getattr(layer, "weight", None)
         if most_rank(layer) < 1 or not isinstance(weight, Tensor) or id(weight) in shared:
             continue
+        if not path:
+            continue
+        if not bool(torch.isfinite(weight).all()):
+            observer.note(f"{path}.weight is not finite and has no singular values")
+            continue
         observer.stage("spectra", path)
-        found.append(_entry(f"{path}.weight" if path else "weight", weight))
+        found.append(_entry(f"{path}.weight", weight))
     return tuple(found)
 
 

@@ -18,6 +18,7 @@ from ramda_cli.data.bundle import DataBundle
 from ramda_cli.models.loaded import ModelSource
 from ramda_cli.pipeline.files import WrittenFiles
 from ramda_cli.pipeline.inspect import fixed_entries
+from ramda_cli.pipeline.latency import Stopwatch
 from ramda_cli.pipeline.layers import layer_entries
 from ramda_cli.pipeline.targets import reached, reached_latency
 from ramda_cli.report.document import (
@@ -40,7 +41,8 @@ from ramda_cli.report.document import (
 from ramda_cli.report.document import Size as SizeEntry
 from ramda_cli.structure import Structure, Support
 from ramda_cli.structure.cost import CostModel
-from ramda_cli.training import Budget, Trained
+from ramda_cli.structure.size_terms import Counts
+from ramda_cli.training import Budget, Limit, Trained
 from ramda_cli.verification import Proof
 
 _LAYOUTS = {
@@ -165,9 +167,18 @@ def _reached(outcome: Outcome) -> tuple[Reached, ...]:
     return tuple(
         reached_latency(outcome.latency, outcome.asked.amounts[limit.metric])
         if limit.metric == "latency" and outcome.latency is not None
-        else reached(limit, cost.measure(limit.metric, kept))
+        else reached(limit, _measured(limit, cost, kept))
         for limit in budget.limits
     )
+
+
+def _measured(limit: Limit, cost: CostModel, kept: Counts) -> int:
+    """Return a cost; a latency that no benchmark told, as it was when the channels were chosen."""
+    if isinstance(limit.measured, Stopwatch):
+        reading = limit.measured.readings.get(tuple(kept.tolist()))
+        if reading is not None:
+            return round(reading)
+    return cost.measure(limit.metric, kept)
 
 
 def _sizes(outcome: Outcome) -> Sizes:

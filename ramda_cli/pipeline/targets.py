@@ -1,7 +1,7 @@
 """From the size that a user asks for to a budget, and back: whether it was reached."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,9 @@ from ramda_cli.report.document import Asked, Latency, Reached
 from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, Support
 from ramda_cli.structure.cost import CostModel
-from ramda_cli.structure.size_terms import Counts
 from ramda_cli.structure.widths import Widths, plan_widths
 from ramda_cli.tasks.inputs import in_parts
-from ramda_cli.training import Budget, Limit, plan_budget
+from ramda_cli.training import Budget, Limit, Measure, plan_budget
 
 _CLOSE = 0.1
 """How far above the asked one a measured latency still meets it."""
@@ -80,7 +79,7 @@ def plan_target(
             hint="the paper's single-tensor groups go with --weight",
         )
     references: dict[str, float] = {}
-    measured: dict[str, Callable[[Counts], float]] = {}
+    measured: dict[str, Measure] = {}
     if target.latency is not None:
         table = _add_latency(cost, config, loaded, structure, device, observer)
         # Dense widths suit hardware better than what was fitted: a share is of what was measured.

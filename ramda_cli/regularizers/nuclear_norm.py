@@ -33,5 +33,6 @@ class NuclearNorm:
         Cai, Candès and Shen, "A singular value thresholding algorithm for matrix completion" (SIAM
         Journal on Optimization, 2010), theorem 2.1.
         """
-        threshold = torch.as_tensor(step * self.weight, dtype=x.dtype, device=x.device)
-        return threshold_singular_values(x, threshold).matrix
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        threshold = torch.as_tensor(step * self.weight, dtype=wide.dtype, device=x.device)
+        return threshold_singular_values(wide, threshold).matrix.to(x.dtype)

@@ -49,23 +49,31 @@ def threshold_singular_values(
         x: one matrix, or several of the same shape.
         threshold: L >= 0, one for each matrix.
     """
-    size = torch.linalg.matrix_norm(x)
-    finite = torch.isfinite(size) & torch.isfinite(threshold)
-    ordered = torch.where(finite[..., None, None], x, 0.0)
-    share = (threshold / size.clamp_min(torch.finfo(x.dtype).tiny))[finite]
-    if bool((share < _WIDE_GRAM_SHARE).any()):
+    largest = x.abs().amax((-2, -1))
+    finite = torch.isfinite(largest) & torch.isfinite(threshold)
+    # Squares of entries beyond 1e19 would overflow, and those of small ones vanish.
+    unit = torch.where(finite & (largest > 0), largest, 1.0)
+    ordered = torch.where(finite[..., None, None], x, 0.0) / unit[..., None, None]
+    limit = torch.where(finite, threshold, 0.0) / unit
+    share = limit / torch.linalg.matrix_norm(ordered).clamp_min(1.0)
+    if bool((share < _WIDE_GRAM_SHARE)[finite].any()):
         left, values, right = _decompose(ordered.double())
     else:
-        narrow = bool((share >= _GRAM_SHARE).all())
+        narrow = bool((share >= _GRAM_SHARE)[finite].all())
         left, values, right = _gram(ordered if narrow else ordered.double())
-    kept = values > threshold[..., None].to(values.dtype)
-    shrunk = torch.where(kept, values - threshold[..., None].to(values.dtype), 0.0)
+    wide_limit = limit[..., None].to(values.dtype)
+    kept = values > wide_limit
+    shrunk = torch.where(kept, values - wide_limit, 0.0)
     factor = torch.where(kept, shrunk / torch.where(kept, values, 1.0), 0.0)
     matrix = (left * factor[..., None, :]) @ right
     if x.shape[-2] > x.shape[-1]:
         matrix = matrix.mT
-    matrix = torch.where(finite[..., None, None], matrix.to(x.dtype), torch.nan)
-    return Thresholded(matrix.contiguous(), kept.sum(-1), shrunk.sum(-1).to(x.dtype))
+    matrix = matrix.to(x.dtype) * unit[..., None, None]
+    return Thresholded(
+        torch.where(finite[..., None, None], matrix, torch.nan).contiguous(),
+        torch.where(finite, kept.sum(-1), 0),
+        torch.where(finite, shrunk.sum(-1).to(x.dtype) * unit, torch.nan),
+    )
 
 
 def _gram(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -33,8 +33,9 @@ def render_inspect(document: object, console: Console) -> None:
         console.print(_groups_table(found.groups, found.size))
     if found.fixed:
         console.print(fixed_table(found.fixed))
-    if found.spectra:
-        console.print(spectra_table(found.spectra))
+    if found.spectra is not None:
+        none = Text("no layer can become two of low rank", style="bold")
+        console.print(spectra_table(found.spectra) if found.spectra else none)
     for note in found.notes:
         console.print(Text("note: ", style="yellow") + text_of(note))
 

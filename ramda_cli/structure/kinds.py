@@ -19,6 +19,11 @@ Mask = npt.NDArray[np.bool_]
 
 _HEADS_DIM = -3
 _MOST = 2
+_PRODUCTS = {"matmul", "bmm", "einsum", "baddbmm"}
+_CARRIERS = {
+    "alias", "clone", "contiguous", "dropout", "expand", "permute", "reshape", "to", "_to_copy",
+    "transpose", "type_as", "unsqueeze", "view", "where",
+}  # fmt: skip
 _SOFTMAXES = ("softmax", "_softmax", "_safe_softmax")
 
 
@@ -37,6 +42,43 @@ def attention_heads(structure: Structure) -> Mask:
     return np.array(
         [bool(found & set(graph.members[g.name].tolist())) for g in structure.groups], dtype=bool
     )
+
+
+def has_attention(structure: Structure) -> bool:
+    """Tell whether the model has an attention, whatever of it can be removed.
+
+    That is a `scaled_dot_product_attention`, or a softmax over the last dimension whose result goes
+    into a product of matrices.
+    """
+    graph = structure.graph
+    if graph is None:
+        raise ValueError("kinds need the structure of discover(), not single-tensor groups")
+    for node in graph.trace.program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        name = operator_name(node.target)
+        if name == "scaled_dot_product_attention":
+            return True
+        value = graph.trace.values.get(node.name)
+        if name not in _SOFTMAXES or not isinstance(value, Value):
+            continue
+        if node.args[1] in (-1, value.ndim - 1) and _is_multiplied(node):
+            return True
+    return False
+
+
+def _is_multiplied(node: fx.Node) -> bool:
+    """Tell whether a product of matrices takes a value, as it is or in another shape or dtype."""
+    waiting, seen = [node], {node}
+    while waiting:
+        for user in waiting.pop().users:
+            name = operator_name(user.target) if user.op == "call_function" else ""
+            if name in _PRODUCTS:
+                return True
+            if name in _CARRIERS and user not in seen:
+                seen.add(user)
+                waiting.append(user)
+    return False
 
 
 def hidden_units(structure: Structure) -> Mask:

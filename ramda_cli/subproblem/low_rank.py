@@ -8,8 +8,9 @@ Z that the norm sees. With a step ρ and multipliers U, one iteration is
     P = (W + ρ Z - U) / (D + ρ),    P̂ = 1.6 P - 0.6 Z,
     Z = SVT(P̂ + U/ρ, L/ρ),          U ← U + ρ (P̂ - Z),
 
-over-relaxed (ibid., 3.4.3), with ρ first the geometric mean of D, and then balanced by the
-residuals ‖P - Z‖ and ρ ‖Z - Z_last‖ (3.4.1), as D spans decades. Z, which is returned, is a result
+over-relaxed (ibid., 3.4.3). As D spans decades, ρ is first its geometric mean, and then, within the
+range of D, brought to where ‖P - Z‖ and ‖Z - Z_last‖ are alike (after 3.4.1, whose residuals are
+the first and ρ times the second). Z, which is returned, is a result
 of the thresholding: its rank is exact. U is in L ∂‖Z‖_* then, so that S = D∘Z - W + U is a
 subgradient at Z for nothing, and ‖S‖ the certificate.
 """
@@ -79,10 +80,7 @@ class AlternatingDirections:
 
     def __post_init__(self) -> None:
         """Raise ValueError where a setting is out of its range."""
-        if not self.tolerance >= 0.0:
-            raise ValueError(f"tolerance must be >= 0, got {self.tolerance}")
-        if self.max_iterations < 1:
-            raise ValueError(f"max_iterations must be at least 1, got {self.max_iterations}")
+        _check("tolerance", self.tolerance, self.max_iterations)
 
     def solve(
         self,
@@ -100,26 +98,36 @@ class AlternatingDirections:
             shrinkage: L >= 0 of each problem.
             start: a guess of the solutions, such as the last ones.
         """
+        least, most = d.amin((-2, -1)), d.amax((-2, -1))
         rho = d.log().mean((-2, -1)).exp()
         z, u = start, w - d * start
+        rank = torch.zeros_like(shrinkage, dtype=torch.int64)
+        certificate = torch.full_like(shrinkage, torch.inf)
+        done = torch.zeros_like(rank, dtype=torch.bool)
         rounding = _ROUNDINGS * torch.finfo(w.dtype).eps * torch.linalg.matrix_norm(w)
         for iteration in range(1, self.max_iterations + 1):
             at = rho[:, None, None]
             p = (w + at * z - u) / (d + at)
             relaxed = _RELAXATION * p + (1.0 - _RELAXATION) * z
             found = threshold_singular_values(relaxed + u / at, shrinkage / rho)
-            last, z = z, found.matrix
-            u = u + at * (relaxed - z)
-            metric = d * z
-            certificate = torch.linalg.matrix_norm(metric - w + u)
-            allowed = self.tolerance * torch.linalg.matrix_norm(metric) + rounding
-            if bool((certificate <= allowed).all()):
-                break
+            moved = found.matrix
+            multipliers = u + at * (relaxed - moved)
+            metric = d * moved
+            residual = torch.linalg.matrix_norm(metric - w + multipliers)
             if iteration % _BALANCE_EVERY == 0:
-                primal = torch.linalg.matrix_norm(p - z)
-                dual = torch.linalg.matrix_norm(z - last)
-                rho = rho * _balance(primal, dual)
-        return LowRankSolution(z, found.rank, certificate, iteration)
+                primal = torch.linalg.matrix_norm(p - moved)
+                rho = rho * _balance(primal, torch.linalg.matrix_norm(moved - z))
+                rho = torch.maximum(torch.minimum(rho, most), least)
+            # What is solved stays as it is while others go on.
+            z = torch.where(done[:, None, None], z, moved)
+            u = torch.where(done[:, None, None], u, multipliers)
+            rank = torch.where(done, rank, found.rank)
+            certificate = torch.where(done, certificate, residual)
+            allowed = self.tolerance * torch.linalg.matrix_norm(d * z) + rounding
+            done = done | (certificate <= allowed)
+            if bool(done.all()):
+                break
+        return LowRankSolution(z, rank, certificate, iteration)
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,10 @@ class ProximalGradientSteps:
 
     relative_decrease: float = 1e-3
     max_iterations: int = 5
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a setting is out of its range."""
+        _check("relative_decrease", self.relative_decrease, self.max_iterations)
 
     def solve(
         self,
@@ -163,8 +175,16 @@ class ProximalGradientSteps:
         return LowRankSolution(p, found.rank, certificate, iterations)
 
 
-def _balance(primal: Float[Tensor, " batch"], dual: Float[Tensor, " batch"]) -> Tensor:
-    """Return the factor of ρ that evens out the residuals; a Z that stays at 0 wants a larger ρ."""
+def _balance(primal: Float[Tensor, " batch"], moved: Float[Tensor, " batch"]) -> Tensor:
+    """Return the factor of ρ that evens out ρ ‖P - Z‖ and ρ ‖Z - Z_last‖; 1 where both are 0."""
     tiny = torch.finfo(primal.dtype).tiny
-    ratio = (primal / dual.clamp_min(tiny)).sqrt()
-    return ratio.clamp(1.0 / _LARGEST_FACTOR, _LARGEST_FACTOR)
+    ratio = (primal / moved.clamp_min(tiny)).sqrt()
+    factor = ratio.clamp(1.0 / _LARGEST_FACTOR, _LARGEST_FACTOR)
+    return torch.where((primal > 0) | (moved > 0), factor, 1.0)
+
+
+def _check(name: str, value: float, max_iterations: int) -> None:
+    if not value >= 0.0:
+        raise ValueError(f"{name} must be >= 0, got {value}")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ramda_cli.surgery.low_rank_layers import (
-    largest_paying_rank,
     low_rank_like,
-    pays,
+    most_rank,
     product,
     set_factors_,
 )
@@ -61,38 +60,49 @@ def factorize(model: nn.Module, ranks: Mapping[str, int]) -> tuple[nn.Module, Fa
             raise ValueError(f"the rank of {name} must be >= 0, got {rank}")
         path, _, leaf = name.rpartition(".")
         layer, weight = smaller.get_submodule(path), named[name]
-        rows = weight.shape[0]
-        cols = weight.numel() // rows
-        replaced = low_rank_like(layer, max(1, rank)) if leaf == "weight" else None
+        reason = _why_dense(layer, leaf, weight, max(1, rank))
         if names_of[id(weight)] > 1:
-            dense[name] = "it is shared with another layer"
-        elif replaced is None:
-            dense[name] = f"a {type(layer).__name__} is not made of two layers"
-        elif not pays(max(1, rank), rows, cols):
-            most = largest_paying_rank(rows, cols)
-            dense[name] = f"rank {rank} of {rows} x {cols} saves nothing; up to {most} would"
-        else:
-            replaced.to(device=weight.device, dtype=weight.dtype).train(layer.training)
-            set_factors_(replaced, weight)
-            bias = getattr(layer, "bias", None)
-            if replaced.up.bias is not None and bias is not None:
-                replaced.up.bias.copy_(bias)
-            _like(replaced, weight.requires_grad)
-            set_module_(smaller, layer, replaced)
-            taken[path] = max(1, rank)
+            reason = "it is shared with another layer"
+        replaced = None if reason or not path else low_rank_like(layer, max(1, rank))
+        if replaced is None:
+            dense[name] = reason or "it is the whole model"
+            continue
+        set_factors_(replaced, weight)
+        for factor in (replaced.down.weight, replaced.up.weight):
+            factor.requires_grad_(weight.requires_grad)
+        bias = layer.bias
+        if replaced.up.bias is not None and isinstance(bias, nn.Parameter):
+            replaced.up.bias.copy_(bias)
+            replaced.up.bias.requires_grad_(bias.requires_grad)
+        set_module_(smaller, layer, replaced)
+        taken[path] = max(1, rank)
     return smaller, Factorization(taken, dense)
 
 
+def _why_dense(layer: nn.Module, leaf: str, weight: Tensor, rank: int) -> str | None:
+    """Return why a weight stays as it is; None where it becomes two."""
+    most = most_rank(layer)
+    kind = type(layer).__name__
+    if leaf != "weight" or (most == 0 and not _is_plain(layer)):
+        return f"a {kind} is not made of two layers"
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        return "hooks are registered on it"
+    if rank > most:
+        size = f"{weight.shape[0]} x {weight.numel() // weight.shape[0]}"
+        would = f"up to {most} would" if most else "no rank does"
+        return f"rank {rank} of {size} saves nothing; {would}"
+    return None
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    return low_rank_like(layer, 1) is not None
+
+
 @torch.no_grad()
-def products(smaller: nn.Module, factorization: Factorization) -> dict[str, torch.Tensor]:
+def products(smaller: nn.Module, factorization: Factorization) -> dict[str, Tensor]:
     """Return the weights that the factors stand for, in float64, by the dense parameter's name."""
     found = {}
     for path in factorization.ranks:
         layer = smaller.get_submodule(path)
         found[f"{path}.weight"] = product(layer)  # type: ignore[arg-type]
     return found
-
-
-def _like(layer: nn.Module, trains: bool) -> None:
-    for parameter in layer.parameters():
-        parameter.requires_grad_(trains)

@@ -1,6 +1,6 @@
 """Layers whose weight is a product of two: a matrix of rank r costs r (rows + cols) then."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -90,20 +90,36 @@ def largest_paying_rank(rows: int, cols: int) -> int:
 
 def most_rank(layer: nn.Module) -> int:
     """Return the largest rank at which a layer becomes two; 0 where that is not known."""
-    if not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d) or low_rank_like(layer, 1) is None:
+    if not _can_be_two(layer):
         return 0
-    return largest_paying_rank(layer.weight.shape[0], layer.weight[0].numel())
+    rows = layer.weight.shape[0]
+    return largest_paying_rank(rows, layer.weight.numel() // rows)
 
 
 def low_rank_like(layer: nn.Module, rank: int) -> LowRankLayer | None:
-    """Return an empty layer of a rank in the place of a dense one; None where none is known."""
+    """Return a layer of a rank in the place of a dense one, unset; None where none is known.
+
+    It is on the dense layer's device and of its dtype; no random number is drawn.
+    """
+    if not _can_be_two(layer):
+        return None
+    with torch.device("meta"):
+        if isinstance(layer, nn.Linear):
+            bias = layer.bias is not None
+            empty: LowRankLayer = LowRankLinear(
+                layer.in_features, layer.out_features, rank, bias=bias
+            )
+        else:
+            empty = LowRankConv(layer, rank)
+    weight = layer.weight
+    return empty.to_empty(device=weight.device).to(weight.dtype).train(layer.training)
+
+
+def _can_be_two(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv1d | nn.Conv2d]:
     # Subclasses may compute something else.
-    if type(layer) is nn.Linear:
-        bias = layer.bias is not None
-        return LowRankLinear(layer.in_features, layer.out_features, rank, bias=bias)
-    if isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.groups == 1:
-        return LowRankConv(layer, rank) if type(layer) in (nn.Conv1d, nn.Conv2d) else None
-    return None
+    if type(layer) in (nn.Conv1d, nn.Conv2d):
+        return isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.groups == 1
+    return type(layer) is nn.Linear
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Fine-tuning under a regularizer until channels are exactly zero."""
 
-from ramda_cli.training.budget import Budget, Limit, plan_budget
+from ramda_cli.training.budget import Budget, Limit, Measure, plan_budget
 from ramda_cli.training.evaluation import evaluate, evaluate_outputs
 from ramda_cli.training.loop import Training
 from ramda_cli.training.records import Epoch, Trained
@@ -9,6 +9,7 @@ __all__ = [
     "Budget",
     "Epoch",
     "Limit",
+    "Measure",
     "Trained",
     "Training",
     "evaluate",

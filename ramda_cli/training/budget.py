@@ -26,6 +26,8 @@ Costs = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
+Measure = Callable[[Counts], float | None]
+
 _CLOSE = 0.005
 """A set within this share below the budget is taken at once."""
 
@@ -50,13 +52,14 @@ class Limit:
         dense: the cost with all channels.
         count: the cost asked for.
         measured: the cost of a model of so many channels in each group, where what `CostModel`
-            says of it is an estimate; None where that is the truth.
+            says of it is an estimate; None where that is the truth. It may not be measurable, and
+            is None then.
     """
 
     metric: str
     dense: int
     count: int
-    measured: Callable[[Counts], float] | None = None
+    measured: Measure | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +168,8 @@ class Budget:
         least = (True, math.inf)
         for _ in range(_MOST_TRIES if estimated else 0):
             ratios = self._measured_ratios(zero)
+            if ratios is None:
+                break
             over = float(ratios.max() - 1)
             if (over > 0, abs(over)) < least:
                 best, least = zero, (over > 0, abs(over))
@@ -178,10 +183,17 @@ class Budget:
                 break
         return best
 
-    def _measured_ratios(self, zero: Mask) -> Scores:
-        """Return measured over asked, of the costs that are measured."""
+    def _measured_ratios(self, zero: Mask) -> Scores | None:
+        """Return measured over asked, of the costs that are measured; None where one cannot be."""
         kept = self._kept(zero)
-        return np.array([x.measured(kept) / x.count for x in self.limits if x.measured is not None])
+        ratios = []
+        for limit in self.limits:
+            if limit.measured is not None:
+                cost = limit.measured(kept)
+                if cost is None:
+                    return None
+                ratios.append(cost / limit.count)
+        return np.array(ratios)
 
     def _fill(self, zero: Mask, candidates: list[npt.NDArray[np.int64]], counts: Costs) -> Mask:
         """Add blocks in order, passing over those that would undershoot, until close enough.
@@ -261,7 +273,7 @@ def plan_budget(
     floor: float,
     widths: Widths | None = None,
     references: Mapping[str, float] | None = None,
-    measured: Mapping[str, Callable[[Counts], float]] | None = None,
+    measured: Mapping[str, Measure] | None = None,
 ) -> Budget:
     """Turn a target into a budget.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ramda_cli.errors import FileFormatError
 from ramda_cli.export import load, save
 from ramda_cli.models.loaded import ModelSource
-from ramda_cli.structure import Support, discover
+from ramda_cli.structure import Support, discover, identify, zero_
 from ramda_cli.surgery import remove
 from ramda_cli.surgery.factorize import factorize
 from ramda_cli.surgery.low_rank_layers import LowRankConv, LowRankLinear
@@ -105,3 +105,25 @@ def test_files_without_ranks_load(tmp_path: Path) -> None:
         del document["ranks"]
 
     load(rewrite(path, document=change))
+
+
+def test_channels_are_removed_after_layers_became_two(tmp_path: Path) -> None:
+    thin, found = factorize(vit(), VIT)
+    structure = discover(thin, torch.randn(2, 3, 32, 32))
+    zero_(thin, structure, {group.name: [0] for group in structure.groups})
+    smaller, plan = remove(thin, structure, identify(thin, structure), source=SOURCE)
+    path = tmp_path / "model.safetensors"
+    assert save(smaller, replace(plan, ranks=found.ranks), path) == "native"
+    x = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(load(path)(x), smaller.eval()(x))
+
+
+@pytest.mark.parametrize("source", [SOURCE, None])
+def test_not_before(source: ModelSource | None, tmp_path: Path) -> None:
+    model = vit()
+    structure = discover(model, torch.randn(2, 3, 32, 32))
+    smaller, plan = remove(model, structure, Support({}, {}), source=source)
+    thin, found = factorize(smaller, {"blocks.0.mlp.fc1.weight": 20})
+    with pytest.raises(ValueError, match="factorize, then remove"):
+        save(thin, replace(plan, ranks=found.ranks), tmp_path / "model.safetensors")

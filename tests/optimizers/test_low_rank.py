@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from ramda_cli.optimizers import (
     ProxGen,
     ProximalOptimizer,
     ProxSGD,
+    carry_state_,
 )
 from ramda_cli.regularizers import GroupLasso, NuclearNorm
-from ramda_cli.subproblem import AlternatingDirections
+from ramda_cli.subproblem import AlternatingDirections, ProximalGradientSteps
 from tests.optimizers.problems import group, parameters, set_gradients
 
 EXACT = AlternatingDirections(tolerance=1e-12, max_iterations=5000)
@@ -198,8 +200,112 @@ def test_kernels_do_not_take_a_nuclear_norm() -> None:
     named = parameters(torch.float32)
     optimizer = RAMDA(named.items(), low_rank(1.0), fused=True)
     set_gradients(named, 0)
-    with pytest.raises(RuntimeError, match="fused=True, but a nuclear norm has none"):
+    with pytest.raises(
+        RuntimeError, match="fused=True, but there are no kernels for a nuclear norm"
+    ):
         optimizer.step()
+
+
+def test_other_penalties_are_refused_and_any_iterable_is_taken() -> None:
+    with pytest.raises(TypeError, match="penalties must be Penalty or LowRankPenalty, got Nuclear"):
+        RAMDA(parameters().items(), [NuclearNorm(1.0)])  # type: ignore[list-item]
+    optimizer = RAMDA(parameters().items(), iter(low_rank(1.0)))  # type: ignore[arg-type]
+    assert [*optimizer.ranks()] == MATRICES
+
+
+def test_the_papers_solver_is_its_proximal_gradient() -> None:
+    paper: dict[str, Any] = {"low_rank_solver": ProximalGradientSteps()}
+    found = []
+    for settings in ({}, {"solver": "pg"}, paper):
+        named = parameters()
+        optimizer = RAMDA(named.items(), low_rank(0.1), lr=0.1, **settings)
+        set_gradients(named, 0)
+        optimizer.step()
+        found.append(float(optimizer.certificate))
+    assert found[1] == found[2] != found[0]
+
+
+def test_low_precision_is_the_rounded_master_after_snapping() -> None:
+    named = parameters(torch.bfloat16)
+    optimizer = RAMDA(named.items(), low_rank(0.5), lr=0.1, momentum=0.3)
+    for step in range(8):
+        set_gradients(named, step)
+        optimizer.step()
+    optimizer.snap_()
+    for name in MATRICES:
+        master = optimizer.state[named[name]]["master"]
+        assert torch.equal(named[name], master.bfloat16())
+        values = torch.linalg.svdvals(master.reshape(master.shape[0], -1).double())
+        rank = optimizer.ranks()[name][0]
+        assert int((values > 1e-6 * values.max().clamp_min(1e-30)).sum()) == rank
+
+
+def test_a_matrix_without_a_gradient_is_left_alone() -> None:
+    named = parameters(torch.float32)
+    optimizer = RAMDA(named.items(), low_rank(0.5), lr=0.1, momentum=1.0)
+    before = named["gate.weight"].detach().clone()
+    set_gradients(named, 0)
+    named["gate.weight"].grad = None
+    optimizer.step()
+    assert torch.equal(named["gate.weight"], before)
+    assert optimizer.ranks()["gate.weight"] == (6, 6)
+    assert not torch.equal(named["head.weight"], parameters(torch.float32)["head.weight"])
+
+
+def test_convolutions_may_have_their_channels_innermost() -> None:
+    results = []
+    for form in (torch.contiguous_format, torch.channels_last):
+        named = parameters(torch.float32)
+        named["conv.weight"].data = named["conv.weight"].data.to(memory_format=form)
+        optimizer = RAMDA(named.items(), low_rank(0.3), lr=0.1, momentum=0.5)
+        for step in range(3):
+            set_gradients(named, step)
+            optimizer.step()
+        results.append(named["conv.weight"].detach().contiguous())
+    torch.testing.assert_close(*results)
+
+
+def test_a_run_that_diverged_is_of_full_rank() -> None:
+    named = parameters(torch.float32)
+    optimizer = RAMDA(named.items(), low_rank(0.5), lr=0.1)
+    set_gradients(named, 0)
+    assert named["gate.weight"].grad is not None
+    named["gate.weight"].grad[0, 0] = float("nan")
+    optimizer.step()
+    assert optimizer.ranks()["gate.weight"] == (6, 6)
+
+
+def test_a_smaller_model_goes_on_where_the_larger_one_was() -> None:
+    """The rank, which has not a weight's shape, is not carried as one."""
+    named = parameters(torch.float32)
+    dense = RAMDA(named.items(), low_rank(0.1), lr=0.1)
+    set_gradients(named, 0)
+    dense.step()
+    kept = {"gate.weight": {1: [[0, 4]]}}
+    smaller = {name: nn.Parameter(p.detach().clone()) for name, p in named.items()}
+    smaller["gate.weight"] = nn.Parameter(named["gate.weight"].detach()[:, :4].clone())
+    optimizer = RAMDA(smaller.items(), low_rank(0.1), lr=0.1)
+    carry_state_(optimizer, dense, kept)
+    state = optimizer.state[smaller["gate.weight"]]
+    before = dense.state[named["gate.weight"]]
+    assert "low_rank_rank" not in state
+    assert torch.equal(state["low_rank_solution"], before["low_rank_solution"][:, :4])
+    set_gradients(smaller, 1)
+    optimizer.step()
+    assert optimizer.ranks()["gate.weight"][1] == 4
+
+
+def test_a_restart_keeps_the_last_ranks() -> None:
+    named = parameters(torch.float32)
+    optimizer = RAMDA(named.items(), low_rank(0.5), lr=0.1, momentum=1.0)
+    set_gradients(named, 0)
+    optimizer.step()
+    ranks = optimizer.ranks()
+    optimizer.restart()
+    assert optimizer.ranks() == ranks
+    set_gradients(named, 1)
+    optimizer.step()
+    assert all(p.isfinite().all() for p in named.values())
 
 
 # Identification: matrix regression from noisy samples, whose regularized solution has rank 2

@@ -10,12 +10,18 @@ from ramda_cli.config.schema import RunConfig
 from ramda_cli.pipeline.decisions import decide_training
 from ramda_cli.structure import discover
 
-NAMES = {"vit": "vit_tiny_patch16_224", "resnet": "resnet18"}
+NAMES = {"vit": "vit_tiny_patch16_224", "resnet": "resnet18", "sk": "skresnet18"}
 
 
 @pytest.mark.parametrize(
     ("name", "given", "step_size"),
-    [("vit", None, 1e-4), ("vit", 2e-3, 2e-3), ("resnet", None, 1e-3), ("resnet", 2e-3, 2e-3)],
+    [
+        ("vit", None, 1e-4),
+        ("vit", 2e-3, 2e-3),
+        ("resnet", None, 1e-3),
+        ("resnet", 2e-3, 2e-3),
+        ("sk", None, 1e-3),
+    ],
 )
 def test_the_step_size_suits_the_model_unless_it_is_given(
     name: str, given: float | None, step_size: float
@@ -30,7 +36,8 @@ def test_the_step_size_suits_the_model_unless_it_is_given(
             "training": {"lr": given, "distill": 0.0},
         }
     )
-    structure = discover(model, torch.zeros(2, 3, 32, 32))
+    # Heads that are kept are an attention too, and the softmax of selective kernels is none.
+    structure = discover(model, torch.zeros(2, 3, 32, 32), keep=["*attn*"])
     decided, notes = decide_training(
         config, cast(Any, None), structure, cast(Any, None), device=torch.device("cpu")
     )

@@ -11,6 +11,7 @@ from ramda_cli.observer import SilentObserver
 from ramda_cli.optimizers.low_rank import truncate_
 from ramda_cli.pipeline.spectra import spectra
 from ramda_cli.report.spectra_view import bars, spectra_table
+from tests.pipeline.recording import Recorder
 
 
 def net() -> nn.Module:
@@ -74,3 +75,15 @@ def test_bars_are_relative_to_the_largest() -> None:
     assert bars((2.0,)) == "█"
     assert bars((0.0, 0.0)) == ""
     assert len(bars(tuple(range(100, 0, -1)))) == 8
+
+
+def test_a_weight_that_is_not_finite_is_left_out_with_a_note() -> None:
+    model = net()
+    model.conv.weight.data[0, 0, 0, 0] = float("nan")
+    recorder = Recorder()
+    assert [entry.name for entry in spectra(model, recorder)] == ["dead.weight"]
+    assert recorder.notes == ["conv.weight is not finite and has no singular values"]
+
+
+def test_a_model_that_is_one_layer_has_none() -> None:
+    assert spectra(nn.Linear(20, 20), SilentObserver()) == ()

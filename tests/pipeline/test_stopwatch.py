@@ -1,5 +1,6 @@
 """The clock of a latency target: what is timed, and what is said of it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ramda_cli.benchmark import Measurement, Ratio, Timing
+from ramda_cli.errors import BenchError
 from ramda_cli.observer import SilentObserver
 from ramda_cli.pipeline import latency
 from ramda_cli.pipeline.latency import Stopwatch
 from ramda_cli.structure import discover
+from tests.pipeline.recording import Recorder
 
 
 class Net(nn.Module):
@@ -45,8 +48,10 @@ def test_a_share_counts_by_the_ratio_and_milliseconds_by_the_clock(
         return (Measurement("eager", 1, 9, dense_time, pruned_time, Ratio(1.5, 1.4, 1.6)),)
 
     monkeypatch.setattr(latency, "measure", measure)
-    found = stopwatch(dense_ns)(np.array([5.0, 24.0]))
+    clock = stopwatch(dense_ns)
+    found = clock(np.array([5.0, 24.0]))
     assert found == pytest.approx(expected)
+    assert clock.readings == {(5.0, 24.0): found}
     dense, pruned = timed
     assert isinstance(pruned, Net)
     assert (dense.conv1.out_channels, pruned.conv1.out_channels) == (16, 5)
@@ -55,4 +60,22 @@ def test_a_share_counts_by_the_ratio_and_milliseconds_by_the_clock(
 def test_a_smaller_model_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "_SECONDS", 0.1)
     # Loosely: other work may run beside the tests.
-    assert 0.02 < stopwatch(1.0)(np.array([8.0, 8.0])) < 50
+    found = stopwatch(1.0)(np.array([8.0, 8.0]))
+    assert found is not None
+    assert 0.02 < found < 50
+
+
+def test_what_cannot_be_timed_is_noted_and_no_reason_to_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measure(*_: Any) -> tuple[Measurement, ...]:
+        raise BenchError("256 inputs take 3.0 GiB")
+
+    monkeypatch.setattr(latency, "measure", measure)
+    recorder = Recorder()
+    clock = replace(stopwatch(1.0), observer=recorder)
+    assert clock(np.array([8.0, 8.0])) is None
+    assert recorder.notes == [
+        "the channels follow the latency table alone: 256 inputs take 3.0 GiB"
+    ]
+    assert not clock.readings

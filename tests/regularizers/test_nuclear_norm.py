@@ -117,3 +117,20 @@ def test_a_weight_is_finite_and_not_negative() -> None:
     for weight in (-1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="weight must be finite and >= 0"):
             NuclearNorm(weight)
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_entries_whose_squares_single_precision_cannot_hold(scale: float) -> None:
+    x = matrix(12, 8, "linear")
+    expected, rank = reference(x, 0.31)
+    found = threshold_singular_values((scale * x).float(), torch.tensor(0.31 * scale))
+    torch.testing.assert_close(found.matrix.double() / scale, expected, rtol=1e-4, atol=1e-6)
+    assert int(found.rank) == rank
+
+
+def test_the_prox_of_low_precision_is_computed_in_single() -> None:
+    x = matrix(12, 8, "linear").bfloat16()
+    found = NuclearNorm(0.31).prox(x, 1.0)
+    assert found.dtype == torch.bfloat16
+    expected, _ = reference(x.float(), 0.31)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=1e-2)

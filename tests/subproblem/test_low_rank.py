@@ -128,3 +128,42 @@ def test_proximal_gradient_goes_to_the_same_solution() -> None:
 def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AlternatingDirections(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"relative_decrease": -1.0}, "relative_decrease must be >= 0"),
+        ({"max_iterations": 0}, "at least 1"),
+    ],
+)
+def test_so_are_those_of_proximal_gradient(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ProximalGradientSteps(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-7])
+def test_what_is_zero_waits_for_what_is_slow(tolerance: float) -> None:
+    """In single precision a step that goes on shrinking would overflow in the end."""
+    w, d = problem(16, 24, 5.0, batch=2)
+    limit = shrinkage_of(w, 0.05)
+    limit[0] *= 1e4
+    solver = AlternatingDirections(tolerance=tolerance, max_iterations=200)
+    found = solver.solve(w.float(), d.float(), limit.float(), start=torch.zeros_like(w).float())
+    assert not found.matrix[0].any()
+    assert found.rank[0] == 0
+    assert found.matrix.isfinite().all()
+    assert found.certificate.isfinite().all()
+    assert found.iterations > 10
+
+
+def test_what_is_solved_does_not_change_while_others_go_on() -> None:
+    w, d = problem(16, 24, 1.0)
+    slow_w, slow_d = problem(16, 24, 5.0)
+    limit = torch.cat([shrinkage_of(w, 0.2), shrinkage_of(slow_w, 0.05)])
+    solver = AlternatingDirections(tolerance=1e-3, max_iterations=500)
+    both_w, both_d = torch.cat([w, slow_w]), torch.cat([d, slow_d])
+    together = solver.solve(both_w, both_d, limit, start=torch.zeros_like(both_w))
+    alone = solver.solve(w, d, limit[:1], start=torch.zeros_like(w))
+    assert together.iterations > alone.iterations
+    torch.testing.assert_close(together.matrix[:1], alone.matrix)

@@ -136,3 +136,40 @@ def test_a_layer_pays_up_to_a_rank() -> None:
 def test_ranks_that_make_no_sense_are_refused(ranks: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         factorize(low_rank({}), ranks)
+
+
+def test_a_layer_keeps_what_else_it_has() -> None:
+    net = low_rank(RANKS).train()
+    net.fc.bias.requires_grad_(False)
+    net.conv.weight.requires_grad_(False)
+    calls: list[nn.Module] = []
+    net.line.register_forward_hook(lambda layer, *_: calls.append(layer))
+    state = torch.get_rng_state()
+    smaller, found = factorize(net, RANKS)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert dict(found.ranks) == {"conv": 3, "fc": 2}
+    assert found.dense["line.weight"] == "hooks are registered on it"
+    trains = {name: p.requires_grad for name, p in smaller.named_parameters()}
+    assert (trains["fc.up.weight"], trains["fc.down.weight"], trains["fc.up.bias"]) == (
+        True,
+        True,
+        False,
+    )
+    assert (trains["conv.up.weight"], trains["conv.up.bias"]) == (False, True)
+    assert all(layer.training for layer in smaller.modules())
+
+
+def test_odd_weights_stay() -> None:
+    net = nn.Sequential(nn.Linear(1, 5), nn.PReLU())
+    net.register_parameter("scale", nn.Parameter(torch.ones(())))
+    _, found = factorize(net, {"0.weight": 0, "1.weight": 1, "scale": 1, "0.bias": 1})
+    assert not found.ranks
+    assert dict(found.dense) == {
+        "0.weight": "rank 1 of 5 x 1 saves nothing; no rank does",
+        "1.weight": "a PReLU is not made of two layers",
+        "scale": "a Sequential is not made of two layers",
+        "0.bias": "a Linear is not made of two layers",
+    }
+    whole, found = factorize(nn.Linear(20, 20), {"weight": 2})
+    assert type(whole) is nn.Linear
+    assert dict(found.dense) == {"weight": "it is the whole model"}

@@ -328,3 +328,12 @@ def test_a_measured_limit_leaves_the_others_as_they_are() -> None:
     assert budget.of(zero)[0] >= 0.98 * budget.counts[0]
     # More of what is cheap does not help: the other limit is what binds, and one try tells.
     assert len(calls) == 1
+
+
+def test_a_cost_that_cannot_be_measured_leaves_the_estimate() -> None:
+    cost = cost_of(64, 96, 128)
+    target = TargetConfig.model_validate({"macs": 0.5})
+    budget = plan_budget(cost, target, floor=0.1, measured={"macs": lambda _: None})
+    scores = scores_of(budget)
+    chosen = budget.choose(scores, budget.counts, exact=True)
+    assert (budget.settle(scores) == chosen).all()
