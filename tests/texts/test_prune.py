@@ -205,7 +205,14 @@ print(json.dumps(out))
 """
 
 
-@pytest.mark.parametrize("name", ["text-generation", "text2text-generation", "text-classification"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "text-generation",
+        pytest.param("text2text-generation", marks=pytest.mark.slow),
+        "text-classification",
+    ],
+)
 def test_uniform_widths_load_without_ramda(name: str, tmp_path: Path) -> None:
     share = 0.7 if name == "text-classification" else None  # heads of BERT stay
     out, report = run(name, tmp_path, layout="uniform", share=share)
