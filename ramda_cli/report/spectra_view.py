@@ -45,7 +45,7 @@ def spectra_table(spectra: Sequence[SpectrumEntry]) -> Table:
 
 def _rank(rank: RankEntry, entry: SpectrumEntry) -> Text:
     if rank.rank > entry.largest_paying_rank:
-        return Text(f"{count(rank.rank)}, more", style="dim")
+        return Text(f"{count(rank.rank)}, no gain", style="dim")
     return Text(f"{count(rank.rank)}, {percent(rank.size)}")
 
 
