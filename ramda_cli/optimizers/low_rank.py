@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ramda_cli.optimizers.moving import Moving
 from ramda_cli.regularizers import NuclearNorm
+from ramda_cli.regularizers.singular_values import leading_singular_values
 from ramda_cli.subproblem import LowRankSolver
 
 OF_MATRICES = {"low_rank_rank"}
@@ -104,11 +105,9 @@ def solve_matrices(
 
 @torch.no_grad()
 def truncate_(parameter: Tensor, rank: int) -> None:
-    """Take the nearest matrix of a rank, in place (Eckart and Young, 1936)."""
-    matrix = parameter.reshape(parameter.shape[0], -1).double()
-    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
-    nearest = (left[:, :rank] * values[:rank]) @ right[:rank]
-    parameter.copy_(nearest.reshape(parameter.shape))
+    """Take the nearest matrix of a rank, in place."""
+    left, values, right = leading_singular_values(parameter.flatten(1), rank)
+    parameter.copy_(((left * values) @ right).reshape(parameter.shape))
 
 
 def _alike(tensors: Sequence[Tensor]) -> list[list[int]]:

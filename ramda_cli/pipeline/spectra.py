@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ramda_cli.observer import Observer
 from ramda_cli.report.inspection import RankEntry, SpectrumEntry
+from ramda_cli.structure.support import shared_parameters
 from ramda_cli.surgery.low_rank_layers import largest_paying_rank, most_rank
 
 _ENERGIES = (0.5, 0.9, 0.99, 0.999)
@@ -17,13 +18,12 @@ def spectra(model: nn.Module, observer: Observer) -> tuple[SpectrumEntry, ...]:
     A weight that several layers share is left out: it stays one matrix. So is one that is not
     finite, and a model that is a single layer.
     """
-    shared = _shared(model)
+    shared = shared_parameters(model)
     found = []
     for path, layer in model.named_modules():
         weight = getattr(layer, "weight", None)
-        if most_rank(layer) < 1 or not isinstance(weight, Tensor) or id(weight) in shared:
-            continue
-        if not path:
+        could = path and most_rank(layer) > 0 and id(weight) not in shared
+        if not could or not isinstance(weight, Tensor):
             continue
         if not bool(torch.isfinite(weight).all()):
             observer.note(f"{path}.weight is not finite and has no singular values")
@@ -50,11 +50,3 @@ def _entry(name: str, weight: Tensor) -> SpectrumEntry:
         ranks=tuple(ranks),
         values=tuple(float(f"{value:.4g}") for value in values.tolist()),
     )
-
-
-def _shared(model: nn.Module) -> set[int]:
-    seen: set[int] = set()
-    twice: set[int] = set()
-    for _, parameter in model.named_parameters(remove_duplicate=False):
-        (twice if id(parameter) in seen else seen).add(id(parameter))
-    return twice

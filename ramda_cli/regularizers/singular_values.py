@@ -76,6 +76,14 @@ def threshold_singular_values(
     )
 
 
+def leading_singular_values(
+    x: Float[Tensor, "rows cols"], rank: int
+) -> tuple[Float[Tensor, "rows rank"], Float[Tensor, " rank"], Float[Tensor, "rank cols"]]:
+    """Return U, σ and Vᵀ of the nearest matrix of a rank, in float64 (Eckart and Young, 1936)."""
+    left, values, right = torch.linalg.svd(x.double(), full_matrices=False)
+    return left[:, :rank], values[:rank], right[:rank]
+
+
 def _gram(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return U, σ and Uᵀ X of a wide X, or of the transpose of a tall one."""
     wide = x.mT if x.shape[-2] > x.shape[-1] else x

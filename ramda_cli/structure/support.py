@@ -1,5 +1,6 @@
 """Which channels are zero: exactly zero, never nearly."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,12 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     named: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     named.update(model.named_buffers(remove_duplicate=False))
     return named
+
+
+def shared_parameters(model: nn.Module) -> set[int]:
+    """Return the ids of the parameters that have several names."""
+    names = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    return {parameter for parameter, count in names.items() if count > 1}
 
 
 def _zero_channels(group: DependencyGroup, tensors: Mapping[str, Tensor]) -> Mask:

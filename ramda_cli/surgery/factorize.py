@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ramda_cli.structure.support import shared_parameters
 from ramda_cli.surgery.low_rank_layers import (
+    can_be_two,
     low_rank_like,
     most_rank,
     product,
@@ -48,9 +50,7 @@ def factorize(model: nn.Module, ranks: Mapping[str, int]) -> tuple[nn.Module, Fa
     """
     smaller = copy.deepcopy(model)
     named = dict(smaller.named_parameters(remove_duplicate=False))
-    names_of: dict[int, int] = {}
-    for parameter in named.values():
-        names_of[id(parameter)] = names_of.get(id(parameter), 0) + 1
+    shared = shared_parameters(smaller)
     taken: dict[str, int] = {}
     dense: dict[str, str] = {}
     for name, rank in ranks.items():
@@ -61,7 +61,7 @@ def factorize(model: nn.Module, ranks: Mapping[str, int]) -> tuple[nn.Module, Fa
         path, _, leaf = name.rpartition(".")
         layer, weight = smaller.get_submodule(path), named[name]
         reason = _why_dense(layer, leaf, weight, max(1, rank))
-        if names_of[id(weight)] > 1:
+        if id(weight) in shared:
             reason = "it is shared with another layer"
         replaced = None if reason or not path else low_rank_like(layer, max(1, rank))
         if replaced is None:
@@ -81,21 +81,16 @@ def factorize(model: nn.Module, ranks: Mapping[str, int]) -> tuple[nn.Module, Fa
 
 def _why_dense(layer: nn.Module, leaf: str, weight: Tensor, rank: int) -> str | None:
     """Return why a weight stays as it is; None where it becomes two."""
-    most = most_rank(layer)
-    kind = type(layer).__name__
-    if leaf != "weight" or (most == 0 and not _is_plain(layer)):
-        return f"a {kind} is not made of two layers"
+    if leaf != "weight" or not can_be_two(layer):
+        return f"a {type(layer).__name__} is not made of two layers"
     if layer._forward_hooks or layer._forward_pre_hooks:
         return "hooks are registered on it"
+    most = most_rank(layer)
     if rank > most:
         size = f"{weight.shape[0]} x {weight.numel() // weight.shape[0]}"
         would = f"up to {most} would" if most else "no rank does"
         return f"rank {rank} of {size} saves nothing; {would}"
     return None
-
-
-def _is_plain(layer: nn.Module) -> bool:
-    return low_rank_like(layer, 1) is not None
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ramda_cli.regularizers.singular_values import leading_singular_values
+
 
 class LowRankLinear(nn.Module):
     """A linear layer through r features: y = up (down x) + bias.
@@ -78,19 +80,14 @@ class LowRankConv(nn.Module):
 LowRankLayer = LowRankLinear | LowRankConv
 
 
-def pays(rank: int, rows: int, cols: int) -> bool:
-    """Tell whether two factors have fewer entries than their product."""
-    return rank * (rows + cols) < rows * cols
-
-
 def largest_paying_rank(rows: int, cols: int) -> int:
-    """Return the largest rank that pays, 0 where none does."""
+    """Return the largest rank whose two factors have fewer entries than the matrix; 0 if none."""
     return (rows * cols - 1) // (rows + cols)
 
 
 def most_rank(layer: nn.Module) -> int:
     """Return the largest rank at which a layer becomes two; 0 where that is not known."""
-    if not _can_be_two(layer):
+    if not can_be_two(layer):
         return 0
     rows = layer.weight.shape[0]
     return largest_paying_rank(rows, layer.weight.numel() // rows)
@@ -101,7 +98,7 @@ def low_rank_like(layer: nn.Module, rank: int) -> LowRankLayer | None:
 
     It is on the dense layer's device and of its dtype; no random number is drawn.
     """
-    if not _can_be_two(layer):
+    if not can_be_two(layer):
         return None
     with torch.device("meta"):
         if isinstance(layer, nn.Linear):
@@ -115,7 +112,8 @@ def low_rank_like(layer: nn.Module, rank: int) -> LowRankLayer | None:
     return empty.to_empty(device=weight.device).to(weight.dtype).train(layer.training)
 
 
-def _can_be_two(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv1d | nn.Conv2d]:
+def can_be_two(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv1d | nn.Conv2d]:
+    """Tell whether a layer is of a kind that two of low rank can replace."""
     # Subclasses may compute something else.
     if type(layer) in (nn.Conv1d, nn.Conv2d):
         return isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.groups == 1
@@ -130,10 +128,10 @@ def set_factors_(layer: LowRankLayer, weight: Tensor) -> None:
     layer's rank.
     """
     rank = layer.up.weight.shape[1]
-    left, values, right = torch.linalg.svd(weight.flatten(1).double(), full_matrices=False)
-    root = values[:rank].sqrt()
-    layer.up.weight.copy_((left[:, :rank] * root).view_as(layer.up.weight))
-    layer.down.weight.copy_((root[:, None] * right[:rank]).view_as(layer.down.weight))
+    left, values, right = leading_singular_values(weight.flatten(1), rank)
+    root = values.sqrt()
+    layer.up.weight.copy_((left * root).view_as(layer.up.weight))
+    layer.down.weight.copy_((root[:, None] * right).view_as(layer.down.weight))
 
 
 def product(layer: LowRankLayer) -> Tensor:
