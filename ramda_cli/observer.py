@@ -9,6 +9,7 @@ class Observer(Protocol):
 
     `values` are plain numbers. Names with a meaning everywhere: `loss`; `metric`, a share in
     [0, 1] such as top-1 accuracy; `group_sparsity`, the weighted share of zero groups;
+    `low_rank_level`, the share of ranks that are gone;
     `macs_share`, MACs left as a share of dense; `lr`.
     """
 

@@ -179,6 +179,15 @@ Keep = Annotated[
         help="Groups that are never removed, a glob such as 'layer4*'; repeatable.",
     ),
 ]
+LowRank = Annotated[
+    list[str] | None,
+    _option(
+        "--low-rank",
+        panel="What goes",
+        metavar="PATTERN",
+        help="Layers whose weights lose ranks and no channels, a glob such as '*'; repeatable.",
+    ),
+]
 Residual = Annotated[
     bool | None,
     _option(

@@ -36,6 +36,7 @@ def prune(
     regularizer: options.RegularizerFlag = None,
     penalize: options.PenalizeFlag = None,
     keep: options.Keep = None,
+    low_rank: options.LowRank = None,
     residual: options.Residual = None,
     floor: options.Floor = None,
     round_to: options.RoundTo = None,
@@ -97,6 +98,7 @@ def prune(
       ramda prune resnet50 --data imagenet --data-dir /data --target params=10M
       ramda prune ./bert --task text-classification --data reviews.csv --target macs=0.5
       ramda prune net.py:build --weights net.safetensors --data photos --weight 1e-5
+      ramda prune resnet50 --data imagenet --low-rank '*' --target params=0.5
       ramda prune --config configs/digits.yaml --set training.epochs=5
     """
     overrides: dict[str, object] = {
@@ -122,6 +124,7 @@ def prune(
         "training.regularizer": regularizer,
         "structure.penalize": penalize,
         "structure.keep": keep,
+        "structure.low_rank": low_rank,
         "structure.residual": residual,
         "structure.floor": floor,
         "structure.round_to": round_to,

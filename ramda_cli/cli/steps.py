@@ -11,6 +11,7 @@ _SHOWN: Final = (
     ("metric", "val", True),
     ("plain_metric", "val", False),
     ("group_sparsity", "group sparsity", True),
+    ("low_rank_level", "low-rank level", True),
     ("macs_share", "MACs left", True),
 )
 

@@ -137,6 +137,8 @@ class StructureConfig(_Section):
         floor: share of every dimension that is kept whatever the target.
         round_to: of which every width that shrinks stays a multiple; 8 is what tensor cores like.
         layout: `uniform` keeps as many channels in each of a model's layers that are alike.
+        low_rank: glob patterns of layers whose weights lose ranks in place of channels; an
+            embedding only where its name is given whole.
     """
 
     penalize: Penalize = "consumers"
@@ -145,6 +147,16 @@ class StructureConfig(_Section):
     floor: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     round_to: Annotated[int, Field(ge=1, le=1024)] = 1
     layout: Layout = "per-layer"
+    low_rank: Names = ()
+
+    @model_validator(mode="after")
+    def _ranks_have_no_setting(self) -> Self:
+        if self.low_rank and self.layout == "uniform":
+            raise ConfigError(
+                "structure.low_rank makes two layers of one, which no library's configuration says",
+                hint="leave out --layout uniform, or --low-rank",
+            )
+        return self
 
 
 class TrainingConfig(_Section):
@@ -168,6 +180,9 @@ class TrainingConfig(_Section):
         momentum: weight of the prox output in each new iterate.
         eps: added to the preconditioner.
         weight: regularization weight λ, the paper's way; excludes a target.
+        rank_weight: weight of the nuclear norm of `structure.low_rank`; `weight` when not given.
+        threshold_every: steps of which the first takes singular values; when not given 10 with a
+            target and 1 with a weight.
         regularizer: what the weight multiplies: `group-mcp` shrinks large channels less, or not.
         gamma: of `group-mcp`: at how many times the threshold of zero shrinking ends.
         milestones: epochs at which lr and eps shrink tenfold and the averages restart.
@@ -201,6 +216,8 @@ class TrainingConfig(_Section):
     momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     eps: Annotated[float, Field(gt=0.0)] = 1e-6
     weight: Annotated[float, Field(ge=0.0)] | None = None
+    rank_weight: Annotated[float, Field(ge=0.0)] | None = None
+    threshold_every: Annotated[int, Field(ge=1)] | None = None
     regularizer: RegularizerName = "group-lasso"
     gamma: Annotated[float, Field(ge=1.01)] = 3.0
     milestones: Epochs = ()
@@ -221,6 +238,11 @@ class TrainingConfig(_Section):
     def step_size(self) -> float:
         """`lr`, or that of most models where it was left open."""
         return _LR if self.lr is None else self.lr
+
+    @property
+    def nuclear_weight(self) -> float:
+        """`rank_weight`, or `weight` where it was left open; 0 with a target."""
+        return self.rank_weight if self.rank_weight is not None else self.weight or 0.0
 
     @model_validator(mode="after")
     def _milestones_inside_the_run(self) -> Self:
@@ -371,6 +393,23 @@ class RunConfig(_Section):
             raise ConfigError(
                 "target and training.weight exclude each other",
                 hint="give --target to ask for a size, or --weight to set the regularization",
+            )
+        ranks = self.training.rank_weight, self.training.threshold_every
+        if not self.structure.low_rank and ranks != (None, None):
+            raise ConfigError(
+                "training.rank_weight and threshold_every are of weights that lose ranks, and none"
+                " does",
+                hint="name their layers with --low-rank, '*' for all",
+            )
+        if self.target is not None and self.training.rank_weight is not None:
+            raise ConfigError(
+                "target and training.rank_weight exclude each other",
+                hint="give --target to ask for a size, or --weight to set the regularization",
+            )
+        if self.target is not None and self.target.latency is not None and self.structure.low_rank:
+            raise ConfigError(
+                "a target of latency cannot choose ranks: the table of operators has none",
+                hint="give --target macs=0.5, and look at the latency in the report",
             )
         if self.target is not None and self.training.regularizer != "group-lasso":
             raise ConfigError(

@@ -153,15 +153,15 @@ def _fit(
         times = np.array([each.operators.get(node.name, 0.0) for each in timed[fitted]])
         if times.all():
             found = _fit_operator(sizes, graph, node, times, kept[fitted])
-            operators[node.name] = pack(found, sizes.groups)(kept[0])
+            operators[node.name] = pack(found, sizes.counts)(kept[0])
             terms += found
     whole = np.array([each.whole for each in timed])
-    summed = np.array([pack(terms, sizes.groups)(counts) for counts in kept])
+    summed = np.array([pack(terms, sizes.counts)(counts) for counts in kept])
     factor, constant = _fit_shares(
         np.stack([summed, np.ones_like(summed)])[:, fitted].T, whole[fitted]
     )
     scaled = [(factor * c, factors) for c, factors in terms]
-    products = pack([(constant, []), *scaled], sizes.groups)
+    products = pack([(constant, []), *scaled], sizes.counts)
     errors = (factor * summed[checked] + constant) / whole[checked] - 1
     return LatencyTable(products, float(whole[0]), operators, tuple(errors.tolist()))
 
@@ -178,7 +178,7 @@ def _fit_operator(
     candidates = [constant, sizes.contraction(node), *_elements(sizes, graph, node)]
     features = [terms for terms in candidates if terms]
     columns = np.array(
-        [[pack(terms, sizes.groups)(counts) for terms in features] for counts in kept]
+        [[pack(terms, sizes.counts)(counts) for terms in features] for counts in kept]
     )
     return [
         (weight * c, factors)

@@ -1,4 +1,9 @@
-"""Matrices under a nuclear norm: the subproblem of one step, for all of one shape together."""
+"""Matrices under a nuclear norm: the subproblem of one step, for all of one shape together.
+
+Singular values are what such a step costs. Where they are taken in every k-th step alone, the
+subgradient of the norm that was found last stays in between, and the solution is projected onto the
+columns that it had, so that the rank stays too.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +17,7 @@ from ramda_cli.regularizers import NuclearNorm
 from ramda_cli.regularizers.singular_values import leading_singular_values
 from ramda_cli.subproblem import LowRankSolver
 
-OF_MATRICES = {"low_rank_rank"}
+OF_MATRICES = {"low_rank_rank", "low_rank_left", "low_rank_right", "low_rank_age"}
 """What the state of a matrix holds that has not its shape."""
 
 
@@ -63,6 +68,8 @@ def solve_matrices(
     d: Sequence[Tensor],
     shrinkage: Sequence[float],
     solver: LowRankSolver,
+    *,
+    every: int = 1,
 ) -> tuple[list[Tensor], Float[Tensor, ""]]:
     """Solve the subproblem of each member; the next one starts where this one ended.
 
@@ -72,10 +79,16 @@ def solve_matrices(
         d: D of each.
         shrinkage: L of each.
         solver: of the matrices.
+        every: steps of which the first thresholds singular values.
 
     Returns:
-        The solutions, and the norm of a subgradient of all of them together.
+        The solutions, and the norm of a subgradient of all of them together; of a step between
+        two thresholdings 0, as it is not solved.
     """
+    held = [_between(*each, every=every) for each in zip(members, w, d, shrinkage, strict=True)]
+    between = [solution for solution in held if solution is not None]
+    if len(between) == len(held):
+        return between, torch.zeros((), device=w[0].device)
     solutions: list[Tensor] = [*w]
     certificates = []
     for numbers in _alike(w):
@@ -100,7 +113,46 @@ def solve_matrices(
             solutions[number] = found.matrix[place].reshape(w[number].shape)
             states[place]["low_rank_solution"] = solutions[number]
             states[place]["low_rank_rank"] = ranks[place]
+            if every > 1:
+                _hold(states[place], w[number], d[number], shrinkage[number])
     return solutions, torch.linalg.vector_norm(torch.stack(certificates))
+
+
+def _hold(state: dict[str, Tensor], w: Tensor, d: Tensor, shrinkage: float) -> None:
+    """Remember the subgradient of the norm at the solution, and what its columns or rows span."""
+    solution, rank = state["low_rank_solution"], int(state["low_rank_rank"])
+    state["low_rank_subgradient"] = (w - d * solution) / max(shrinkage, torch.finfo(w.dtype).tiny)
+    state["low_rank_left"] = state["low_rank_right"] = leading_basis(solution.flatten(1), rank)
+    state["low_rank_age"] = torch.zeros((), dtype=torch.int64)
+
+
+def _between(
+    member: Moving, w: Tensor, d: Tensor, shrinkage: float, *, every: int
+) -> Tensor | None:
+    """Return the solution of a step between two thresholdings; None where it is time for one."""
+    state = member.state
+    if every == 1 or "low_rank_age" not in state or state["low_rank_age"] + 1 >= every:
+        return None
+    state["low_rank_age"] = state["low_rank_age"] + 1
+    point = (w - shrinkage * state["low_rank_subgradient"]) / d
+    state["low_rank_solution"] = project(state, point)
+    return state["low_rank_solution"]
+
+
+def project(state: Mapping[str, Tensor], tensor: Tensor) -> Tensor:
+    """Return a weight projected onto what the state remembers to be spanned, of that rank."""
+    left, right = state["low_rank_left"], state["low_rank_right"]
+    matrix = tensor.flatten(1)
+    if matrix.shape[0] > matrix.shape[1]:
+        return ((matrix @ right) @ left.mT).reshape(tensor.shape)
+    return (left @ (right.mT @ matrix)).reshape(tensor.shape)
+
+
+def leading_basis(matrix: Float[Tensor, "rows cols"], rank: int) -> Float[Tensor, "n rank"]:
+    """Return what spans the columns of a wide matrix of a rank, or the rows of a tall one."""
+    short = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
+    finite = torch.nan_to_num(short, posinf=0.0, neginf=0.0)
+    return torch.linalg.eigh(finite @ finite.mT).eigenvectors[:, finite.shape[0] - rank :]
 
 
 @torch.no_grad()

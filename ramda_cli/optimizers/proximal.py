@@ -16,11 +16,13 @@ from ramda_cli.optimizers.low_rank import (
     LowRankPenalty,
     full_rank,
     low_rank_weights,
+    project,
     solve_matrices,
     truncate_,
 )
 from ramda_cli.optimizers.moving import Moving
 from ramda_cli.optimizers.penalty import Penalty, lay_out
+from ramda_cli.optimizers.ranks import RankRule, truncate_matrices
 from ramda_cli.optimizers.thresholds import FixedWeights, Stateful, ThresholdRule
 from ramda_cli.subproblem import (
     AlternatingDirections,
@@ -67,6 +69,11 @@ class ProximalOptimizer(Optimizer, ABC):
         solver: solves the subproblem of the channels that are not zero.
         low_rank_solver: solves that of the matrices; when not given alternating directions, and
             proximal gradient where `solver` is `pg`.
+
+    Attributes:
+        rank_rule: decides the ranks of the matrices in place of their norms' weights; may be set.
+        threshold_every: steps of which the first thresholds singular values; may be set, 1 at
+            first.
     """
 
     def __init__(
@@ -89,6 +96,8 @@ class ProximalOptimizer(Optimizer, ABC):
             raise ValueError(f"{twice} is penalized by its channels and by its rank")
         paper = ProximalGradientSteps() if solver == "pg" else AlternatingDirections()
         self._low_rank_solver = low_rank_solver or paper
+        self.rank_rule: RankRule | None = None
+        self.threshold_every = 1
         self._penalized = [(part, named[part.name]) for part in self._layout.parameters]
         self.thresholds = thresholds
         self._solver = solver_named(solver) if isinstance(solver, str) else solver
@@ -200,10 +209,14 @@ class ProximalOptimizer(Optimizer, ABC):
     def _snap_ranks_(self) -> None:
         for name, parameter, _ in self._named():
             if name in self._low_rank and "low_rank_rank" in self.state[parameter]:
-                rank = int(self.state[parameter]["low_rank_rank"])
+                state = self.state[parameter]
+                rank = int(state["low_rank_rank"])
                 if rank < full_rank(parameter):
-                    iterate = self.state[parameter].get("master", parameter)
-                    truncate_(iterate, rank)
+                    iterate = state.get("master", parameter)
+                    if self.rank_rule is None:
+                        truncate_(iterate, rank)
+                    else:
+                        iterate.copy_(project(state, iterate))
                     parameter.copy_(iterate)
 
     def state_dict(self) -> dict[str, Any]:
@@ -277,12 +290,16 @@ class ProximalOptimizer(Optimizer, ABC):
         penalized = {*active.members, *self._low_rank}
         free = [name for name in moving if name not in penalized]
         solutions = dict(zip(free, self._closed_form([moving[n] for n in free]), strict=True))
+        matrices = [name for name in moving if name in self._low_rank]
+        # A rule of ranks and channels together decides when it sees the ranks.
+        found, self.certificate = self._solve_matrices(matrices, [moving[n] for n in matrices])
+        solutions.update(zip(matrices, found, strict=True))
         if active.members:
             members = [moving[name] for name in active.members]
             w, d = self._linear_and_diagonal(members)
             scales = [self.scale(each.param_group) for each in members]
             last = self._solutions()
-            solved, self.certificate = active.solve_(
+            solved, certificate = active.solve_(
                 w,
                 d,
                 factors=[scales[0] / each for each in scales],
@@ -295,19 +312,26 @@ class ProximalOptimizer(Optimizer, ABC):
             )
             last.copy_(solved)
             solutions.update(zip(active.members, w, strict=True))
-        of_matrices = [name for name in moving if name in self._low_rank]
-        if of_matrices:
-            members = [moving[name] for name in of_matrices]
-            w, d = self._linear_and_diagonal(members)
-            shrinkage = [self._low_rank[n] * self.scale(moving[n].param_group) for n in of_matrices]
-            found, certificate = solve_matrices(members, w, d, shrinkage, self._low_rank_solver)
-            others = self.certificate.to(certificate) if active.members else certificate * 0
-            self.certificate = torch.hypot(certificate, others)
-            solutions.update(zip(of_matrices, found, strict=True))
+            self.certificate = torch.hypot(certificate, self.certificate.to(certificate))
         for name, (dim, positions) in active.held.items():
             kept = moving[name].current.index_select(dim, positions)
             solutions[name].index_copy_(dim, positions, kept)
         return solutions
+
+    def _solve_matrices(
+        self, names: Sequence[str], members: Sequence[Moving]
+    ) -> tuple[list[Tensor], Float[Tensor, ""]]:
+        """Return the solutions of matrices, and their certificate."""
+        if not names:
+            return [], torch.zeros(())
+        w, d = self._linear_and_diagonal(members)
+        if self.rank_rule is not None:
+            return truncate_matrices(names, members, w, d, self.rank_rule), torch.zeros(())
+        scales = [self.scale(each.param_group) for each in members]
+        shrinkage = [self._low_rank[n] * scale for n, scale in zip(names, scales, strict=True)]
+        return solve_matrices(
+            members, w, d, shrinkage, self._low_rank_solver, every=self.threshold_every
+        )
 
     def _select_active(self, moving: dict[str, Moving]) -> ActivePenalties:
         names = frozenset(moving)

@@ -16,6 +16,7 @@ from ramda_cli.errors import Interrupted, TrainingError
 from ramda_cli.export import save
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty
+from ramda_cli.pipeline.ranks import ranks_lost
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, identify
@@ -78,19 +79,25 @@ class Fit:
         self._good_epoch = 0
 
         def macs_share() -> float:
-            kept = cost.kept(identify(model, structure).removable)
+            lost = ranks_lost(cost.matrices, self.ranks) if cost.matrices else {}
+            kept = cost.kept({**identify(model, structure).removable, **lost})
             return cost.macs(kept) / max(1, cost.macs(cost.channels))
 
         self._training = Training(
             model, penalized, data, config,
             budget=budget, macs_share=macs_share, device=device, observer=observer,
-            after_epoch=self._after_epoch,
+            after_epoch=self._after_epoch, matrices=cost.matrices,
         )  # fmt: skip
 
     @property
     def epochs_left(self) -> int:
         """Epochs that are still to be trained."""
         return self._training.epochs_left
+
+    @property
+    def ranks(self) -> dict[str, tuple[int, int]]:
+        """Rank and full rank of each weight that may lose ranks, by parameter."""
+        return self._training.ranks
 
     def prune(self) -> None:
         """Train until what is asked for is exactly zero.

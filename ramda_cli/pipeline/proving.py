@@ -23,8 +23,8 @@ class Proven:
     """A smaller model that was found equal to the trained one.
 
     Attributes:
-        model: what the files must compute: the trained model, or the smaller one that was trained
-            further.
+        model: what the files must compute: the trained model, or the smaller one where that was
+            trained further or has weights that are products.
         proof: the comparison.
         batches: of inputs, on which outputs are compared.
         data: on whose validation part the metric is measured; None when there is none.
@@ -61,18 +61,20 @@ def prove(
     data: DataBundle | None = None,
     *,
     device: torch.device = _CPU,
+    products: nn.Module | None = None,
 ) -> Proven:
     """Compare outputs on these batches and random probes, and the metric on all validation data.
 
     The models are on the CPU, where outputs are compared; the metric is measured on `device`.
+    `products` is the trained model with the weights that factors stand for, as for `verify`.
 
     Raises:
         EquivalenceError: they differ by more than the tolerance.
     """
     compared = list(batches)
-    proof = verify(model, smaller, compared)
+    proof = verify(model, smaller, compared, products=products)
     require(proof.checks)
-    proven = Proven(model, proof, compared, data, device=device)
+    proven = Proven(model if products is None else smaller, proof, compared, data, device=device)
     return replace(proven, before=proven.measure(model), after=proven.measure(smaller))
 
 

@@ -1,19 +1,19 @@
 """`ramda prune` as a straight line: load, discover, train, identify, remove, verify, export."""
 
 import copy
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
 from ramda_cli.config.loading import dump_config
 from ramda_cli.config.schema import RunConfig
-from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import BenchError, ConfigError
 from ramda_cli.export import load, require_onnx
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, penalties
+from ramda_cli.pipeline.cutting import Cut, at_rest, cut
 from ramda_cli.pipeline.decisions import decide_training
 from ramda_cli.pipeline.describing import describe
 from ramda_cli.pipeline.devices import choose_device, device_name
@@ -21,28 +21,20 @@ from ramda_cli.pipeline.files import discarding_unproven, write_files
 from ramda_cli.pipeline.fitting import Fit
 from ramda_cli.pipeline.latency import measure_latency, plan_benchmark
 from ramda_cli.pipeline.loading import load_run
-from ramda_cli.pipeline.proving import Proven, proof_batches, prove, recovered
+from ramda_cli.pipeline.proving import recovered
 from ramda_cli.pipeline.publishing import check_account, publish
-from ramda_cli.pipeline.summary import Outcome, reproducibility, summarize
-from ramda_cli.pipeline.targets import (
-    Planned,
-    asked,
-    held_for_widths,
-    plan_target,
-    require_reached,
+from ramda_cli.pipeline.ranks import (
+    choose_matrices,
+    hold_channels,
+    matrix_entries,
+    spectra_of,
 )
+from ramda_cli.pipeline.summary import Outcome, reproducibility, summarize
+from ramda_cli.pipeline.targets import asked, plan_target
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.report.document import Latency
 from ramda_cli.report.formatting import counted
-from ramda_cli.structure import (
-    Structure,
-    Support,
-    discover,
-    identify,
-    input_channel_structure,
-)
-from ramda_cli.structure.widths import hold_back
-from ramda_cli.surgery import RemovalPlan, remove
+from ramda_cli.structure import Structure, discover, input_channel_structure
 from ramda_cli.tasks import IMAGE_CLASSIFICATION
 from ramda_cli.training.randomness import is_random
 from ramda_cli.training.regularizer import build_regularizer
@@ -87,15 +79,23 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         keep=config.structure.keep,
         residual=config.structure.residual,
     )
-    planned = plan_target(config, loaded, structure, device=device, observer=observer)
+    matrices = choose_matrices(loaded.module, config.structure.low_rank)
+    structure = hold_channels(structure, matrices)
+    planned = plan_target(
+        config, loaded, structure, device=device, observer=observer, matrices=matrices
+    )
+    spectra = spectra_of(loaded.module, matrices)
     training, decisions = decide_training(config, loaded, structure, data, device=device)
     for note in decisions:
         observer.note(note)
     notes = (*notes, *decisions, *planned.notes)
     cost = planned.cost
     penalized = _penalties(config, structure, loaded)
-    groups = counted(len(structure.groups), "group")
-    observer.stage("discover", f"{groups}, {counted(cost.size().channels, 'channel')}")
+    found = [counted(len(structure.groups), "group")]
+    found.append(counted(cost.size().channels, "channel"))
+    if matrices:
+        found.append(f"{counted(len(matrices), 'weight')} that may lose ranks")
+    observer.stage("discover", ", ".join(found))
 
     if config.output.onnx:
         observer.stage("export", "ONNX, to know that it can be done")
@@ -106,39 +106,44 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         cost=cost, budget=planned.budget, details=details,
         device=device, workspace=workspace, observer=observer,
     )  # fmt: skip
+    take = partial(
+        cut, loaded, structure, planned, config.structure,
+        data=data, device=device, observer=observer,
+    )  # fmt: skip
     workspace.start()
     workspace.write_text("config.yaml", dump_config(config))
     with fit.keeping_interrupted_weights():
         fit.prune()
-        cut = _cut(loaded, structure, planned, data, device, observer)
-        smaller, proven = cut.smaller, cut.proven
-        if fit.epochs_left and _trains(cut, loaded):
+        taken = take(ranks=fit.ranks)
+        smaller, proven = taken.smaller, taken.proven
+        if fit.epochs_left and _trains(taken, loaded):
             smaller = copy.deepcopy(smaller)  # it shares tensors with the trained model
-            fit.recover(smaller, cut.plan)
-            proven = recovered(proven, _at_rest(smaller))
+            fit.recover(smaller, taken.plan)
+            proven = recovered(proven, at_rest(smaller))
         elif fit.epochs_left:
             observer.note(
                 "the smaller model runs as a graph, which has no dropout: the zeros stay until"
                 " the end"
             )
             fit.go_on()
-            cut = _cut(loaded, structure, planned, data, device, observer)
-            smaller, proven = cut.smaller, cut.proven
+            taken = take(ranks=fit.ranks)
+            smaller, proven = taken.smaller, taken.proven
 
         observer.stage("export", "model.safetensors")
         with discarding_unproven(workspace):
             files = write_files(
-                workspace, smaller, cut.plan, proven,
+                workspace, smaller, taken.plan, proven,
                 details=details, onnx=config.output.onnx, observer=observer,
                 tokenizer=loaded.tokenizer, uniform=config.structure.layout == "uniform",
             )  # fmt: skip
-            latency = _latency(config, workspace, cut.model, loaded, device, observer)
+            latency = _latency(config, workspace, taken.model, loaded, device, observer)
             outcome = Outcome(
                 source=loaded.source, classes=loaded.num_classes, license=loaded.license,
-                dense=cut.model, new_head=new_head, data=data, asked=asked(config),
-                structure=structure, support=cut.support, cost=cost, budget=planned.budget,
-                trained=fit.result(), files=files, latency=latency,
-                notes=(*notes, *cut.notes, *files.notes),
+                dense=taken.model, new_head=new_head, data=data, asked=asked(config),
+                structure=structure, support=taken.support, cost=cost, budget=planned.budget,
+                trained=fit.result(), files=files, latency=latency, lost=taken.lost,
+                matrices=matrix_entries(matrices, taken.ranks, spectra, smaller, taken.dense),
+                notes=(*notes, *taken.notes, *files.notes),
                 again=reproducibility(config, seed=config.training.seed, device=_device(device)),
             )  # fmt: skip
             document = files.finish(lambda listed: summarize(outcome, listed))
@@ -153,53 +158,9 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
     return document
 
 
-@dataclass(frozen=True, eq=False)
-class _Cut:
-    """A trained model, the smaller one that computes the same, and how it was found."""
-
-    model: nn.Module
-    smaller: nn.Module
-    plan: RemovalPlan
-    support: Support
-    proven: Proven
-    notes: tuple[str, ...]
-
-
-def _cut(
-    loaded: LoadedModel,
-    structure: Structure,
-    planned: Planned,
-    data: DataBundle,
-    device: torch.device,
-    observer: Observer,
-) -> _Cut:
-    """Take the zero channels out of a copy, and prove that nothing changed."""
-    # Training may go on with the original, whose optimizer knows where its tensors are.
-    model = _at_rest(copy.deepcopy(loaded.module))
-    observer.stage("remove", "zero channels")
-    found = identify(model, structure)
-    support = hold_back(found, structure.groups, planned.widths)
-    cost = planned.cost
-    size = cost.size(cost.kept(support.removable))
-    require_reached(planned, support)
-    smaller, plan = remove(model, structure, support, source=loaded.source)
-    smaller.eval()
-    observer.stage("remove", counted(cost.size().channels - size.channels, "channel"))
-
-    observer.stage("verify", "float64 and float32")
-    proven = prove(model, smaller, proof_batches(data.val), data, device=device)
-    observer.stage("verify", f"difference {proven.proof.max_abs_difference:.1e} in float64")
-    return _Cut(model, smaller, plan, support, proven, held_for_widths(found, support, cost))
-
-
-def _trains(cut: _Cut, loaded: LoadedModel) -> bool:
+def _trains(found: Cut, loaded: LoadedModel) -> bool:
     """Tell whether the smaller model trains as the larger one does: a graph has no dropout."""
-    return cut.plan.keeps_classes or not is_random(cut.model, loaded.example_inputs)
-
-
-def _at_rest(model: nn.Module) -> nn.Module:
-    """Return the model as it is proven and written: on the CPU, in evaluation mode."""
-    return model.to("cpu").to(memory_format=torch.contiguous_format).eval()
+    return found.plan.keeps_classes or not is_random(found.model, loaded.example_inputs)
 
 
 def _device(device: torch.device) -> str:

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from ramda_cli.observer import Observer
 from ramda_cli.report.inspection import RankEntry, SpectrumEntry
+from ramda_cli.structure.matrices import largest_paying_rank
 from ramda_cli.structure.support import shared_parameters
-from ramda_cli.surgery.low_rank_layers import largest_paying_rank, most_rank
+from ramda_cli.surgery.low_rank_layers import most_rank
 
 _ENERGIES = (0.5, 0.9, 0.99, 0.999)
 
@@ -22,7 +23,9 @@ def spectra(model: nn.Module, observer: Observer) -> tuple[SpectrumEntry, ...]:
     found = []
     for path, layer in model.named_modules():
         weight = getattr(layer, "weight", None)
-        could = path and most_rank(layer) > 0 and id(weight) not in shared
+        # Tables of embeddings are large, and seldom asked to lose ranks.
+        able = most_rank(layer) > 0 and not isinstance(layer, nn.Embedding)
+        could = path and able and id(weight) not in shared
         if not could or not isinstance(weight, Tensor):
             continue
         if not bool(torch.isfinite(weight).all()):

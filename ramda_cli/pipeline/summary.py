@@ -3,7 +3,8 @@
 import platform
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy
@@ -30,6 +31,7 @@ from ramda_cli.report.document import (
     FileEntry,
     GroupEntry,
     Latency,
+    MatrixEntry,
     ModelEntry,
     ProofEntry,
     Reached,
@@ -69,6 +71,8 @@ class Outcome:
         again: what it takes to run this again.
         license: of the weights that the run started from, where it is known.
         latency: None where it was not measured.
+        lost: ranks that went, by parameter.
+        matrices: the report's entries for weights that could lose ranks.
     """
 
     source: ModelSource
@@ -87,6 +91,13 @@ class Outcome:
     new_head: bool = False
     license: str | None = None
     latency: Latency | None = None
+    lost: Mapping[str, range] = field(default_factory=dict)
+    matrices: tuple[MatrixEntry, ...] = ()
+
+    @property
+    def kept(self) -> Counts:
+        """Channels of each group, and ranks, that are left."""
+        return self.cost.kept({**self.support.removable, **self.lost})
 
 
 def summarize(outcome: Outcome, files: tuple[FileEntry, ...]) -> Report:
@@ -112,6 +123,7 @@ def summarize(outcome: Outcome, files: tuple[FileEntry, ...]) -> Report:
         groups=_groups(outcome),
         fixed=fixed_entries(outcome.structure.fixed),
         layers=tuple(layer_entries(outcome.dense, outcome.structure, outcome.files.plan)),
+        matrices=outcome.matrices,
         training=_training(outcome.trained),
         layout=_layout(outcome.files),
         files=files,
@@ -160,7 +172,7 @@ def _layout(files: WrittenFiles) -> str:
 
 def _reached(outcome: Outcome) -> tuple[Reached, ...]:
     cost, budget = outcome.cost, outcome.budget
-    kept = cost.kept(outcome.support.removable)
+    kept = outcome.kept
     if budget is None:
         count, dense = cost.macs(kept), cost.macs(cost.channels)
         return (Reached(metric="macs", share=count / dense, count=count, met=True),)
@@ -183,7 +195,7 @@ def _measured(limit: Limit, cost: CostModel, kept: Counts) -> int:
 
 def _sizes(outcome: Outcome) -> Sizes:
     cost = outcome.cost
-    dense, pruned = cost.size(), cost.size(cost.kept(outcome.support.removable))
+    dense, pruned = cost.size(), cost.size(outcome.kept)
     models = (outcome.dense, outcome.files.smaller)
     entries = [
         SizeEntry(
@@ -266,6 +278,7 @@ def _training(trained: Trained | None) -> TrainingEntry | None:
                 lr=e.lr,
                 certificate=e.certificate,
                 zero_set_change=e.zero_set_change,
+                low_rank_level=e.low_rank_level,
             )
             for e in trained.history
         ),

@@ -1,7 +1,7 @@
 """From the size that a user asks for to a budget, and back: whether it was reached."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,9 @@ from ramda_cli.report.document import Asked, Latency, Reached
 from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, Support
 from ramda_cli.structure.cost import CostModel
-from ramda_cli.structure.widths import Widths, plan_widths
+from ramda_cli.structure.matrices import Matrix
+from ramda_cli.structure.size_terms import Counts
+from ramda_cli.structure.widths import Widths, plan_widths, with_ranks
 from ramda_cli.tasks.inputs import in_parts
 from ramda_cli.training import Budget, Limit, Measure, plan_budget
 
@@ -32,7 +34,7 @@ class Planned:
 
     Attributes:
         cost: of the model, over the kept channels.
-        widths: which are allowed.
+        widths: which groups of channels may have.
         budget: None where a regularization weight was given in place of a target.
         notes: sentences for the user.
     """
@@ -50,20 +52,29 @@ def plan_target(
     *,
     device: torch.device,
     observer: Observer,
+    matrices: Sequence[Matrix] = (),
 ) -> Planned:
     """Turn a request into a budget; a target of latency is measured for first.
+
+    Args:
+        config: of the run.
+        loaded: the model.
+        structure: of it.
+        device: where latency is measured.
+        observer: is told of that.
+        matrices: weights that may lose ranks.
 
     Raises:
         StructureError: nothing can be removed.
         ConfigError: the groups do not go with a target.
         TargetError: a target cannot be reached.
     """
-    if not structure.groups:
+    if not structure.groups and not matrices:
         raise StructureError(
             f"nothing in {config.model.name} can be removed",
             hint=f"`ramda inspect {config.model.name}` lists every fixed channel and its reason",
         )
-    cost = CostModel(structure)
+    cost = CostModel(structure, matrices)
     settings, target = config.structure, config.target
     uniform = settings.layout == "uniform"
     families = families_of_settings(loaded.source, structure.groups) if uniform else None
@@ -89,9 +100,10 @@ def plan_target(
             dense_ns=table.dense_ns if target.latency <= 1 else None, observer=observer,
         )  # fmt: skip
         notes = (*notes, _describe(table))
+    every = with_ranks(widths, matrices, round_to=settings.round_to) if matrices else widths
     budget = plan_budget(
         cost, target,
-        floor=settings.floor, widths=widths, references=references, measured=measured,
+        floor=settings.floor, widths=every, references=references, measured=measured,
     )  # fmt: skip
     return Planned(cost, widths, budget, notes)
 
@@ -118,6 +130,10 @@ def asked(config: RunConfig) -> Asked:
         amounts=amounts,
         weight=config.training.weight,
         regularizer=None if config.target else config.training.regularizer,
+        low_rank=config.structure.low_rank,
+        rank_weight=None
+        if config.target or not config.structure.low_rank
+        else config.training.nuclear_weight,
         round_to=config.structure.round_to,
         layout=config.structure.layout,
     )
@@ -136,8 +152,8 @@ def held_for_widths(found: Support, support: Support, cost: CostModel) -> tuple[
     )
 
 
-def require_reached(planned: Planned, support: Support) -> None:
-    """Refuse a result that is larger than what was asked for.
+def require_reached(planned: Planned, kept: Counts) -> None:
+    """Refuse a result of these channels and ranks that is larger than what was asked for.
 
     Raises:
         TargetError: it is.
@@ -145,7 +161,7 @@ def require_reached(planned: Planned, support: Support) -> None:
     for limit in () if planned.budget is None else planned.budget.limits:
         if limit.measured is not None:
             continue  # the estimate may say more; the benchmark at the end has the last word
-        left = planned.cost.measure(limit.metric, planned.cost.kept(support.removable))
+        left = planned.cost.measure(limit.metric, kept)
         if left > limit.count:
             raise TargetError(
                 f"{left:,} {limit.metric} are left, {limit.count:,} were asked",

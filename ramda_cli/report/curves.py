@@ -44,6 +44,7 @@ def draw_curves(
             [
                 ("MACs left", lambda e: e.macs_share),
                 ("weighted group sparsity", lambda e: e.group_sparsity),
+                ("low-rank level", lambda e: e.low_rank_level),
             ],
             False,
         ),

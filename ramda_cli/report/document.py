@@ -58,6 +58,8 @@ class Asked:
         regularizer: `group-lasso` or `group-mcp`; null where nothing was shrunk.
         round_to: of which widths that shrank are multiples.
         layout: `uniform` where layers that are alike are as wide as each other.
+        low_rank: patterns of the layers that were to lose ranks in place of channels.
+        rank_weight: of their nuclear norm, where no target was given.
     """
 
     metric: str | None = None
@@ -67,6 +69,8 @@ class Asked:
     regularizer: str | None = None
     round_to: int = 1
     layout: str = "per-layer"
+    low_rank: tuple[str, ...] = ()
+    rank_weight: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,11 +266,38 @@ class LayerEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MatrixEntry:
+    """A weight that could lose ranks.
+
+    Attributes:
+        name: of the parameter, as it was.
+        rows, cols: of the matrix.
+        full_rank: the largest rank that it could have.
+        rank: what the training left.
+        factorized: whether the layer is two now.
+        reason: why it is not; null where it is.
+        before, after: singular values of the model that training began with, and of the one in the
+            files, the largest first; at most 64 of them, evenly picked.
+    """
+
+    name: str
+    rows: int
+    cols: int
+    full_rank: int
+    rank: int
+    factorized: bool
+    reason: str | None = None
+    before: tuple[float, ...] = ()
+    after: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class EpochEntry:
     """The state after one epoch.
 
     Attributes:
         zero_set_change: share of channels that became zero or revived in this epoch.
+        low_rank_level: 1 - Σ ranks / Σ full ranks; null where no weight could lose ranks.
     """
 
     epoch: int
@@ -277,6 +308,7 @@ class EpochEntry:
     lr: float | None = None
     certificate: float | None = None
     zero_set_change: float | None = None
+    low_rank_level: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,6 +361,7 @@ class Report:
         further: of any others.
         latency: null when it was not measured; the documents of early versions lack it.
         layout: what the file loads as.
+        matrices: weights that could lose ranks; the documents of early versions lack it.
     """
 
     schema: Literal[1] = SCHEMA
@@ -344,6 +377,7 @@ class Report:
     groups: tuple[GroupEntry, ...]
     fixed: tuple[FixedEntry, ...]
     layers: tuple[LayerEntry, ...] = ()
+    matrices: tuple[MatrixEntry, ...] = ()
     training: TrainingEntry | None
     layout: str
     files: tuple[FileEntry, ...]

@@ -18,7 +18,9 @@ from ramda_cli.report.formatting import (
 from ramda_cli.report.palette import DARK, LIGHT
 from ramda_cli.report.phrases import accuracy_text, asked_text, data_text, reached_amount
 from ramda_cli.report.plain import parse_report
+from ramda_cli.report.ranks import entries_left
 from ramda_cli.report.rows import accuracy_rows, size_rows
+from ramda_cli.report.spectrum_picture import draw_spectrum
 from ramda_cli.report.speed import latency_rows, speed_sentence, threads
 from ramda_cli.report.width_picture import draw_widths, group_colors
 
@@ -47,6 +49,8 @@ def render_html(document: object) -> str:
         # Drawn as a tree of elements, which escapes the layers' names.
         widths=Markup(draw_widths(report.layers)) if report.layers else "",
         colors=group_colors(report.layers),
+        # Drawn from numbers alone.
+        spectra=[(entry, Markup(draw_spectrum(entry))) for entry in report.matrices],
         light=LIGHT,
         dark=DARK,
         configuration=yaml.safe_dump(dict(report.reproducibility.config), sort_keys=False),
@@ -77,6 +81,7 @@ def _template():  # type: ignore[no-untyped-def]
         width=lambda group: round(100 * _share(group), 1),
         amount=lambda reached: reached_amount(reached).plain,
         kept=lambda group: percent(_share(group), 0),
+        entries=lambda entry: percent(entries_left(entry), 0),
     )
     return environment.get_template("report.html")
 

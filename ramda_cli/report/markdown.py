@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ramda_cli.report.document import Accuracy, GroupEntry, Latency, Report
+from ramda_cli.report.document import Accuracy, GroupEntry, Latency, MatrixEntry, Report
 from ramda_cli.report.formatting import (
     count,
     counted,
@@ -15,6 +15,7 @@ from ramda_cli.report.formatting import (
 )
 from ramda_cli.report.phrases import accuracy_text, data_text, training_text
 from ramda_cli.report.plain import parse_report
+from ramda_cli.report.ranks import entries_left
 from ramda_cli.report.rows import accuracy_rows, size_rows
 from ramda_cli.report.speed import latency_rows, speed_sentence, threads
 
@@ -36,9 +37,8 @@ def render_markdown(document: object) -> str:
         *([] if report.accuracy is None else [accuracy_table(report.accuracy)]),
         *([] if report.latency is None else [latency_table(report.latency)]),
         proof_table(report),
-        _details(
-            f"channels kept in {counted(len(report.groups), 'group')}", _groups(report.groups)
-        ),
+        *([_details(_grouped(report.groups), _groups(report.groups))] if report.groups else []),
+        *([_details(_ranked(report.matrices), _ranks(report.matrices))] if report.matrices else []),
         _details("how it was made", _origin(report)),
     ]
     notes = [f"> {escaped(note)}" for note in report.notes]
@@ -104,6 +104,28 @@ def proof_table(report: Report) -> str:
     ]
     header = ("proof", "dtype", "inputs", "largest difference", "tolerance", "")
     return table(header, rows, right=2)
+
+
+def _grouped(groups: Sequence[GroupEntry]) -> str:
+    return f"channels kept in {counted(len(groups), 'group')}"
+
+
+def _ranked(matrices: Sequence[MatrixEntry]) -> str:
+    return f"ranks kept in {counted(len(matrices), 'weight')}"
+
+
+def _ranks(matrices: Sequence[MatrixEntry]) -> str:
+    rows = [
+        (
+            escaped(entry.name),
+            f"{count(entry.rows)} x {count(entry.cols)}",
+            count(entry.rank),
+            count(entry.full_rank),
+            percent(entries_left(entry), 0) if entry.factorized else escaped(entry.reason or ""),
+        )
+        for entry in matrices
+    ]
+    return table(("weight", "size", "rank", "of", "entries left"), rows, right=2)
 
 
 def _groups(groups: Sequence[GroupEntry]) -> str:

@@ -113,12 +113,23 @@ def _headline(report: Report) -> str:
         made = "a checkpoint in which another tool had zeroed whole channels,"
     else:
         data = escaped(_data_name(report.data))
-        made = f"fine-tuned on {data} until whole channels were exactly zero,"
+        made = f"fine-tuned on {data} until {_zeros(report)},"
     figures = "" if report.accuracy is None else " The figures are of the validation data."
     return (
-        f"# {escaped(_title(report))}\n\n{source}, {made} and without these channels."
-        f" Taking them out changed nothing: see the proof below.{figures}"
+        f"# {escaped(_title(report))}\n\n{source}, {made} and made smaller by that."
+        f" It changed nothing: see the proof below.{figures}"
     )
+
+
+def _zeros(report: Report) -> str:
+    zeros = ["whole channels were exactly zero"] if report.groups or not report.matrices else []
+    if _ranks(report):
+        zeros.append("weights had exactly lower ranks")
+    return " and ".join(zeros)
+
+
+def _ranks(report: Report) -> bool:
+    return any(entry.factorized for entry in report.matrices)
 
 
 def _usage(report: Report, preprocessing: Mapping[str, Any] | None) -> str:
@@ -136,9 +147,9 @@ def _usage(report: Report, preprocessing: Mapping[str, Any] | None) -> str:
         "Loading needs no base weights, no pickle and no code from this repository."
         f" The file holds a {escaped(report.layout)}.",
     ]
-    if report.size.pruned.channels < report.size.dense.channels:
+    if report.size.pruned.channels < report.size.dense.channels or _ranks(report):
         lines.append(
-            "`timm.create_model` and `from_pretrained` alone build the dense widths, so they"
+            "`timm.create_model` and `from_pretrained` alone build the dense layers, so they"
             " cannot load it."
         )
     if any(file.name == "model.onnx" for file in report.files):
@@ -200,7 +211,7 @@ def _origin(report: Report) -> str:
 
 def _proof(report: Report) -> str:
     return (
-        "The smaller model against the one with its zero channels, on validation images where there"
+        "The smaller model against the trained one, on validation images where there"
         " were any and on random probes; a run that misses a tolerance writes no result.\n\n"
         f"{proof_table(report)}"
     )

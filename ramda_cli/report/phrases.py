@@ -44,6 +44,11 @@ def asked_text(asked: Asked) -> Text:
             said += ", group MCP"
     else:
         said = "the channels that were zero"
+    if asked.low_rank:
+        patterns = " ".join(asked.low_rank)
+        said += f", lower ranks in {'all layers' if patterns == '*' else patterns}"
+        if asked.rank_weight is not None and asked.rank_weight != asked.weight:
+            said += f" with weight {asked.rank_weight:g}"
     if asked.round_to > 1:
         said += f", widths in multiples of {asked.round_to}"
     if asked.layout == "uniform":

@@ -1,6 +1,5 @@
 """The singular values of a model's weights, in a terminal."""
 
-import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,11 +8,10 @@ from rich.text import Text
 
 from ramda_cli.report.formatting import count, percent, text_of
 from ramda_cli.report.inspection import RankEntry, SpectrumEntry
+from ramda_cli.report.ranks import bars
 from ramda_cli.report.tables import titled_table
 
 _MAX_LAYERS: Final = 60
-_BARS: Final = "▁▂▃▄▅▆▇█"
-_WIDTH: Final = 8
 
 
 def spectra_table(spectra: Sequence[SpectrumEntry]) -> Table:
@@ -47,13 +45,3 @@ def _rank(rank: RankEntry, entry: SpectrumEntry) -> Text:
     if rank.rank > entry.largest_paying_rank:
         return Text(f"{count(rank.rank)}, no gain", style="dim")
     return Text(f"{count(rank.rank)}, {percent(rank.size)}")
-
-
-def bars(values: Sequence[float]) -> str:
-    """Draw values, the largest first, as heights relative to it; nothing where it is zero."""
-    if not values or not values[0] > 0:
-        return ""
-    width = min(_WIDTH, len(values))
-    picked = [values[round(i * (len(values) - 1) / max(1, width - 1))] for i in range(width)]
-    heights = [math.ceil(len(_BARS) * value / values[0]) for value in picked]
-    return "".join(_BARS[max(0, height - 1)] for height in heights)

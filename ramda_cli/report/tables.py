@@ -16,6 +16,7 @@ from ramda_cli.report.document import (
     FixedEntry,
     GroupEntry,
     Latency,
+    MatrixEntry,
     ProofEntry,
     Sizes,
 )
@@ -27,6 +28,7 @@ from ramda_cli.report.formatting import (
     size_bytes,
     text_of,
 )
+from ramda_cli.report.ranks import bars, entries_left, most_lost
 from ramda_cli.report.rows import accuracy_rows, size_rows
 from ramda_cli.report.speed import latency_rows, speed_sentence, threads
 
@@ -116,6 +118,27 @@ def groups_table(groups: Sequence[GroupEntry]) -> Table:
     hidden = len(groups) - table.row_count
     if hidden:
         table.caption = f"and {hidden} groups that lost less; --format json lists all"
+    return table
+
+
+def matrices_table(matrices: Sequence[MatrixEntry]) -> Table:
+    """Return ranks, with the singular values now; of many weights those that lost most."""
+    columns = ("size", "values", "rank", "of", "left")
+    table = titled_table("ranks kept", columns, right=(3, 4, 5))
+    table.columns[0].overflow = "ellipsis"
+    table.columns[0].no_wrap = True
+    for entry in most_lost(matrices, _MAX_GROUPS):
+        table.add_row(
+            text_of(entry.name.removesuffix(".weight")),
+            f"{entry.rows} x {entry.cols}",
+            Text(bars(entry.after), style="cyan", no_wrap=True),
+            count(entry.rank if entry.factorized else entry.full_rank),
+            count(entry.full_rank),
+            percent(entries_left(entry), digits=0) if entry.factorized else Text("whole", "dim"),
+        )
+    hidden = len(matrices) - table.row_count
+    if hidden:
+        table.caption = f"and {hidden} weights that lost less; --format json lists all"
     return table
 
 

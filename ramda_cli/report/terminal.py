@@ -28,6 +28,7 @@ from ramda_cli.report.tables import (
     fixed_table,
     groups_table,
     latency_table,
+    matrices_table,
     proof_table,
     sizes_table,
     verdict,
@@ -56,6 +57,8 @@ def render_terminal(document: object, console: Console) -> None:
     console.print(proof_table(report.proof, narrow=console.width < _NARROW))
     if report.groups:
         console.print(groups_table(report.groups))
+    if report.matrices:
+        console.print(matrices_table(report.matrices))
     if report.fixed:
         console.print(fixed_table(report.fixed))
     if report.files:

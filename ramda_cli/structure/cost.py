@@ -1,10 +1,10 @@
-"""What a model costs, as a function of how many channels of each group are kept.
+"""What a model costs, as a function of how many channels of each group, and ranks, are kept.
 
 Counted are the multiply-accumulates (MACs) of convolutions, linear layers and matrix products for a
 batch of one, the elements of parameters, and the bytes of the state dict.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import fx
 from ramda_cli.structure.discover import Structure
 from ramda_cli.structure.kinds import attention_heads, hidden_units
 from ramda_cli.structure.labels import Value
+from ramda_cli.structure.matrices import Matrix
 from ramda_cli.structure.size_terms import Counts, Products, SizeTerms, Term, pack
 from ramda_cli.structure.trace import Trace, operator_name
 
@@ -35,25 +36,36 @@ class Size:
 
 
 class CostModel:
-    """The size of a model for any number of kept channels per group."""
+    """The size of a model for any number of kept channels per group, and of kept ranks.
 
-    def __init__(self, structure: Structure) -> None:
-        self.names = tuple(group.name for group in structure.groups)
-        self.channels = np.array([group.channels for group in structure.groups], dtype=np.float64)
+    Where weights may lose ranks they come after the groups, each with its full rank: one that keeps
+    it is whole, and one that does not is two layers.
+
+    Args:
+        structure: from `discover`.
+        matrices: weights that may lose ranks.
+    """
+
+    def __init__(self, structure: Structure, matrices: Sequence[Matrix] = ()) -> None:
+        groups = structure.groups
+        self.matrices = tuple(matrices)
+        self.names = (*(group.name for group in groups), *(each.parameter for each in matrices))
+        units = [*(group.channels for group in groups), *(each.full_rank for each in matrices)]
+        self.channels = np.array(units, dtype=np.float64)
         if structure.graph is None:
             raise ValueError("costs need the structure of discover(), not single-tensor groups")
-        sizes, traced = SizeTerms(structure), structure.graph.trace
+        sizes, traced = SizeTerms(structure, matrices), structure.graph.trace
         terms = {
             "macs": _macs(sizes, traced),
             "params": _params(sizes, traced),
-            "channels": [(1.0, [(0.0, np.ones_like(self.channels))])],
+            "channels": _count(np.ones(len(groups), dtype=np.bool_), sizes),
             "size_mb": _bytes(sizes, traced),
-            "heads": _count(attention_heads(structure)),
-            "ffn": _count(hidden_units(structure)),
+            "heads": _count(attention_heads(structure), sizes),
+            "ffn": _count(hidden_units(structure), sizes),
             "body_macs": _body_macs(sizes, traced),
             "body_params": _body_params(sizes, traced),
         }
-        self._products = {name: pack(each, self.channels.size) for name, each in terms.items()}
+        self._products = {name: pack(each, sizes.counts) for name, each in terms.items()}
 
     def size(self, kept: Counts | None = None) -> Size:
         """Return the size with these channels kept in each group, all when not given."""
@@ -71,16 +83,18 @@ class CostModel:
             metric: `macs`, `params`, `channels`, `size_mb` in bytes of the state dict's tensors,
                 `heads` of attention, `ffn` units, `body_macs` and `body_params` without
                 embeddings and the layer onto the vocabulary, or another that `add` has named.
-            kept: channels of each group.
+            kept: channels of each group, then ranks of each matrix.
         """
-        return round(self._products[metric](kept))
+        ranks = slice(self.channels.size - len(self.matrices), None)
+        is_two = (kept < self.channels)[ranks]
+        return round(self._products[metric](np.concatenate([kept, is_two])))
 
     def depends_on(self, metric: str) -> npt.NDArray[np.bool_]:
-        """Tell for each group whether a cost depends on it."""
-        return (self._products[metric].slope != 0).any(axis=0)
+        """Tell for each group, and each matrix, whether a cost depends on it."""
+        return (self._products[metric].slope != 0).any(axis=0)[: self.channels.size]
 
     def products(self, metric: str) -> Products:
-        """Return the formula behind `measure`."""
+        """Return the formula behind `measure`, of a model that loses no ranks."""
         return self._products[metric]
 
     def add(self, metric: str, products: Products) -> None:
@@ -88,7 +102,7 @@ class CostModel:
         self._products[metric] = products
 
     def kept(self, removed: Mapping[str, Any]) -> Counts:
-        """Return the kept counts after removing these channels, by group name."""
+        """Return the kept counts after removing these channels, by group name, and ranks."""
         gone = np.array([len(removed.get(name, ())) for name in self.names], dtype=np.float64)
         return self.channels - gone
 
@@ -101,11 +115,13 @@ def _macs(sizes: SizeTerms, traced: Trace) -> list[Term]:
 def _params(sizes: SizeTerms, traced: Trace) -> list[Term]:
     trainable = set(traced.program.graph_signature.parameters)
     named = traced.parameters.items()
-    return [(1.0, sizes.elements(value)) for name, value in named if name in trainable]
+    return [term for name, value in named if name in trainable for term in sizes.parameter(value)]
 
 
-def _count(chosen: npt.NDArray[np.bool_]) -> list[Term]:
-    return [(1.0, [(0.0, chosen.astype(np.float64))])]
+def _count(chosen: npt.NDArray[np.bool_], sizes: SizeTerms) -> list[Term]:
+    slope = np.zeros(sizes.counts)
+    slope[: chosen.size] = chosen
+    return [(1.0, [(0.0, slope)])]
 
 
 def _body_macs(sizes: SizeTerms, traced: Trace) -> list[Term]:
@@ -125,9 +141,10 @@ def _body_params(sizes: SizeTerms, traced: Trace) -> list[Term]:
     nodes = (*_lookups(traced), *(node.args[1] for node in _onto_vocabulary(traced)))
     left_out = {id(value) for node in nodes if (value := _value(node, traced)) is not None}
     return [
-        (1.0, sizes.elements(value))
+        term
         for name, value in traced.parameters.items()
         if name in trainable and id(value) not in left_out
+        for term in sizes.parameter(value)
     ]
 
 
@@ -170,8 +187,8 @@ def _bytes(sizes: SizeTerms, traced: Trace) -> list[Term]:
     terms: list[Term] = []
     for name, tensor in traced.program.state_dict.items():
         if name in traced.parameters:
-            elements = sizes.elements(traced.parameters[name])
-            terms.append((float(tensor.element_size()), elements))
+            elements = sizes.parameter(traced.parameters[name])
+            terms += [(tensor.element_size() * c, factors) for c, factors in elements]
         elif name not in traced.aliases:
             # The graph has no use for it, and removal leaves it as it is.
             terms.append((float(tensor.numel() * tensor.element_size()), []))

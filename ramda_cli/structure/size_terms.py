@@ -1,10 +1,12 @@
-"""Sizes as functions of how many channels of each group are kept.
+"""Sizes as functions of how many channels of each group are kept, and how many ranks of a weight.
 
 The size of a dimension is a constant plus, for each group, its block times the channels kept.
 Elements of a value and multiply-accumulates (MACs) of an operator are products of such sizes: MACs
-are the elements of a contraction's result times the length of what it sums over.
+are the elements of a contraction's result times the length of what it sums over. A weight that has
+lost ranks is a product of two, so its rows times its columns become its rank times both.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import fx
 
 from ramda_cli.structure.discover import Structure
 from ramda_cli.structure.labels import Value
+from ramda_cli.structure.matrices import Matrix
 from ramda_cli.structure.solve import FIXED, shrinking_dim
 from ramda_cli.structure.trace import Trace, operator_name, shape_of
 
@@ -57,11 +60,15 @@ Term = tuple[float, list[Factor]]
 class SizeTerms:
     """The sizes of a model's values, and the work of its operators, over kept channels.
 
+    Counts are the kept channels of each group, then the kept ranks of each matrix, then for each
+    matrix 1 where it is a product of two and 0 where it is whole.
+
     Args:
         structure: from `discover`.
+        matrices: weights that may lose ranks.
     """
 
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, structure: Structure, matrices: Sequence[Matrix] = ()) -> None:
         if structure.graph is None:
             raise ValueError("costs need the structure of discover(), not single-tensor groups")
         self._graph = structure.graph
@@ -72,19 +79,68 @@ class SizeTerms:
         self._groups = len(structure.groups)
         self._channels = np.array([group.channels for group in structure.groups])
         self._batch = _batch_size(self._trace)
+        named = self._trace.parameters
+        self._matrices = {id(named[each.parameter]): i for i, each in enumerate(matrices)}
 
     @property
-    def groups(self) -> int:
-        """How many groups the structure has."""
-        return self._groups
+    def counts(self) -> int:
+        """How many counts the sizes depend on."""
+        return self._groups + 2 * len(self._matrices)
 
     def contraction(self, node: fx.Node) -> list[Term]:
         """Return the multiply-accumulates of one operator, for one input of the batch."""
-        return [(c / self._batch, factors) for c, factors in self._contraction(node)]
+        terms = [(c / self._batch, factors) for c, factors in self._contraction(node)]
+        weight = self._weight(node)
+        if weight is None or id(weight) not in self._matrices:
+            return terms
+        name = operator_name(node.target)
+        places = self.elements(self._value(node), without=1 if name.startswith("conv") else -1)
+        down, up = self._two(weight, places)
+        if name == "embedding":
+            return [(1 / self._batch, down)]  # rows of the first factor are looked up
+        return [*self._whole(weight, terms), (1 / self._batch, down), (1 / self._batch, up)]
 
-    def elements(self, value: Value) -> list[Factor]:
-        """Return the sizes of a value's dimensions, those of 1 left out."""
-        return [self._factor(value, dim) for dim, size in enumerate(value.shape) if size > 1]
+    def parameter(self, value: Value) -> list[Term]:
+        """Return the elements of a parameter."""
+        terms = [(1.0, self.elements(value))]
+        if id(value) not in self._matrices:
+            return terms
+        return [*self._whole(value, terms), *((1.0, each) for each in self._two(value, []))]
+
+    def _whole(self, weight: Value, terms: list[Term]) -> list[Term]:
+        """Return the terms of a weight as they are while it is one matrix."""
+        is_two = self._count(self._groups + len(self._matrices) + self._matrices[id(weight)])
+        is_whole = 1.0, -is_two[1]
+        return [(each, [*factors, is_whole]) for each, factors in terms]
+
+    def _two(self, weight: Value, places: list[Factor]) -> tuple[list[Factor], list[Factor]]:
+        """Return what the factors of a weight cost: columns by rank, and rank by rows."""
+        number = self._groups + self._matrices[id(weight)]
+        rank, is_two = self._count(number), self._count(number + len(self._matrices))
+        cols = self.elements(weight, without=0)
+        rows = self._factor(weight, 0)
+        return [*places, *cols, rank, is_two], [*places, rows, rank, is_two]
+
+    def _count(self, number: int) -> Factor:
+        slope = np.zeros(self.counts)
+        slope[number] = 1.0
+        return 0.0, slope
+
+    def _weight(self, node: fx.Node) -> Value | None:
+        """Return the weight that a layer contracts with."""
+        name = operator_name(node.target)
+        if name == "embedding":
+            return self._value(node.args[0])
+        return self._value(node.args[1]) if name == "linear" or name.startswith("conv") else None
+
+    def elements(self, value: Value, *, without: int | None = None) -> list[Factor]:
+        """Return the sizes of a value's dimensions, those of 1 and perhaps another left out."""
+        left_out = None if without is None else without % value.ndim
+        return [
+            self._factor(value, dim)
+            for dim, size in enumerate(value.shape)
+            if size > 1 and dim != left_out
+        ]
 
     def _contraction(self, node: fx.Node) -> list[Term]:
         name = operator_name(node.target)
@@ -117,7 +173,7 @@ class SizeTerms:
 
     def _factor(self, value: Value, dim: int) -> Factor:
         """Return a dimension's size as a constant and a slope per group."""
-        slope = np.zeros(self._groups)
+        slope = np.zeros(self.counts)
         layer = next((layer for layer in value.layers if dim in layer.support), None)
         if layer is None:
             return float(value.shape[dim]), slope
@@ -127,7 +183,7 @@ class SizeTerms:
         other = tuple(d for d in range(groups.ndim) if d != dim)
         along_dim = groups.max(axis=other)
         free = along_dim[along_dim != FIXED]
-        slope += np.bincount(free, minlength=self._groups) / self._channels
+        slope[: self._groups] += np.bincount(free, minlength=self._groups) / self._channels
         return float(value.shape[dim] - free.size), slope
 
 
@@ -140,13 +196,13 @@ def _batch_size(trace: Trace) -> int:
     return 1
 
 
-def pack(terms: list[Term], groups: int) -> Products:
+def pack(terms: list[Term], counts: int) -> Products:
     """Return the sum of these products of sizes, each with its coefficient."""
-    factors = [factor for _, listed in terms for factor in [*listed, (1.0, np.zeros(groups))]]
+    factors = [factor for _, listed in terms for factor in [*listed, (1.0, np.zeros(counts))]]
     lengths = [len(listed) + 1 for _, listed in terms]
     return Products(
         constant=np.array([constant for constant, _ in factors]),
-        slope=np.array([slope for _, slope in factors]).reshape(len(factors), groups),
+        slope=np.array([slope for _, slope in factors]).reshape(len(factors), counts),
         first_factor=np.cumsum([0, *lengths[:-1]]).astype(np.int64),
         coefficient=np.array([coefficient for coefficient, _ in terms]),
     )

@@ -2,7 +2,8 @@
 
 Channels of a group then go in blocks. A group of n channels whose counts must be multiples of m
 loses n mod m channels first (m where that is 0), then m at a time. In a family of groups whose
-widths must agree, the blocks of the same number go together.
+widths must agree, the blocks of the same number go together. A weight that may lose ranks counts as
+a group of them; its first block goes down to a rank that pays.
 """
 
 import math
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ramda_cli.structure.groups import DependencyGroup
+from ramda_cli.structure.matrices import Matrix
 from ramda_cli.structure.support import Support
 
 Integers = npt.NDArray[np.int64]
@@ -30,35 +32,61 @@ class Widths:
         multiple: of which each kept count must be, unless all channels are kept.
         family: number of the family of each group, from 0; groups of a family have the same
             channels and multiple, and keep the same count.
+        most: the largest count below all channels.
     """
 
     channels: Integers
     multiple: Integers
     family: Integers
+    most: Integers
 
     @property
     def free(self) -> bool:
         """Whether every width is allowed."""
-        return bool((self.multiple == 1).all()) and np.unique(self.family).size == self.family.size
+        each_goes_alone = bool(((self.multiple == 1) & (self.first == 1)).all())
+        return each_goes_alone and np.unique(self.family).size == self.family.size
 
     @property
     def first(self) -> Integers:
         """Return how many channels of each group the first block has."""
-        remainder = self.channels % self.multiple
-        return np.where(remainder == 0, self.multiple, remainder)
+        return self.channels - self.most
 
     def at_least(self, kept: Integers) -> Integers:
         """Return the smallest allowed counts that are not below these, never 0."""
         wanted = np.zeros(self.family.max(initial=-1) + 1, dtype=np.int64)
         np.maximum.at(wanted, self.family, np.maximum(kept, 1))
         rounded = -(-wanted[self.family] // self.multiple) * self.multiple
-        return np.minimum(rounded, self.channels)
+        return np.where(rounded > self.most, self.channels, rounded)
 
 
 def free_widths(channels: Sequence[int]) -> Widths:
     """Return widths of which every one is allowed."""
     counts = np.array(channels, dtype=np.int64)
-    return Widths(counts, np.ones_like(counts), np.arange(counts.size, dtype=np.int64))
+    return multiples(counts, np.ones_like(counts), np.arange(counts.size, dtype=np.int64))
+
+
+def multiples(channels: Integers, multiple: Integers, family: Integers) -> Widths:
+    """Return widths of which all multiples are allowed."""
+    remainder = channels % multiple
+    first = np.where(remainder == 0, multiple, remainder)
+    return Widths(channels, multiple, family, channels - first)
+
+
+def with_ranks(widths: Widths, matrices: Sequence[Matrix], *, round_to: int) -> Widths:
+    """Add the ranks that weights may have: all that pay, or the multiples of these.
+
+    A weight of which no such rank pays stays as it is.
+    """
+    full = np.array([each.full_rank for each in matrices], dtype=np.int64)
+    paying = np.array([each.largest_paying_rank for each in matrices], dtype=np.int64)
+    most = np.minimum(paying, full - 1) // round_to * round_to
+    start = widths.family.max(initial=-1) + 1
+    return Widths(
+        np.concatenate([widths.channels, full]),
+        np.concatenate([widths.multiple, np.where(most > 0, round_to, full)]),
+        np.concatenate([widths.family, start + np.arange(full.size)]),
+        np.concatenate([widths.most, most]),
+    )
 
 
 def plan_widths(
@@ -82,7 +110,7 @@ def plan_widths(
     channels = np.array([group.channels for group in groups], dtype=np.int64)
     multiple = np.array([_multiple(group, round_to) for group in groups], dtype=np.int64)
     if not uniform:
-        return Widths(channels, multiple, np.arange(channels.size, dtype=np.int64))
+        return multiples(channels, multiple, np.arange(channels.size, dtype=np.int64))
     if families is None:
         names = [_NUMBER.sub("*", group.name) for group in groups]
     else:
@@ -91,7 +119,7 @@ def plan_widths(
     alike = zip(names, channels, multiple, strict=True)
     kinds = [(name, int(count), int(each)) for name, count, each in alike]
     number = {kind: i for i, kind in enumerate(dict.fromkeys(kinds))}
-    return Widths(channels, multiple, np.array([number[kind] for kind in kinds], dtype=np.int64))
+    return multiples(channels, multiple, np.array([number[kind] for kind in kinds], dtype=np.int64))
 
 
 def hold_back(support: Support, groups: Sequence[DependencyGroup], widths: Widths) -> Support:

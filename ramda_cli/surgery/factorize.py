@@ -70,8 +70,8 @@ def factorize(model: nn.Module, ranks: Mapping[str, int]) -> tuple[nn.Module, Fa
         set_factors_(replaced, weight)
         for factor in (replaced.down.weight, replaced.up.weight):
             factor.requires_grad_(weight.requires_grad)
-        bias = layer.bias
-        if replaced.up.bias is not None and isinstance(bias, nn.Parameter):
+        bias = getattr(layer, "bias", None)
+        if isinstance(bias, nn.Parameter) and replaced.up.bias is not None:
             replaced.up.bias.copy_(bias)
             replaced.up.bias.requires_grad_(bias.requires_grad)
         set_module_(smaller, layer, replaced)
@@ -94,10 +94,10 @@ def _why_dense(layer: nn.Module, leaf: str, weight: Tensor, rank: int) -> str | 
 
 
 @torch.no_grad()
-def products(smaller: nn.Module, factorization: Factorization) -> dict[str, Tensor]:
-    """Return the weights that the factors stand for, in float64, by the dense parameter's name."""
-    found = {}
+def with_products(model: nn.Module, factored: nn.Module, factorization: Factorization) -> nn.Module:
+    """Return a copy of the dense model, in float64, with the weights that the factors stand for."""
+    dense = copy.deepcopy(model).double()
     for path in factorization.ranks:
-        layer = smaller.get_submodule(path)
-        found[f"{path}.weight"] = product(layer)  # type: ignore[arg-type]
-    return found
+        layer = factored.get_submodule(path)
+        dense.get_submodule(path).weight.copy_(product(layer))  # type: ignore[operator, arg-type]
+    return dense

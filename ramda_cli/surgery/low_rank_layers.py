@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ramda_cli.regularizers.singular_values import leading_singular_values
+from ramda_cli.structure.matrices import largest_paying_rank
 
 
 class LowRankLinear(nn.Module):
@@ -77,12 +78,33 @@ class LowRankConv(nn.Module):
         return self.up(self.down(x))
 
 
-LowRankLayer = LowRankLinear | LowRankConv
+class LowRankEmbedding(nn.Module):
+    """A table of r columns, and a linear layer from there: y = up (down i).
+
+    Args:
+        dense: the table whose number of rows it has.
+        rank: r >= 1.
+    """
+
+    def __init__(self, dense: nn.Embedding, rank: int) -> None:
+        super().__init__()
+        self.num_embeddings = dense.num_embeddings
+        self.embedding_dim = dense.embedding_dim
+        self.padding_idx = dense.padding_idx
+        self.down = nn.Embedding(dense.num_embeddings, rank, padding_idx=dense.padding_idx)
+        self.up = nn.Linear(rank, dense.embedding_dim, bias=False)
+
+    @property
+    def weight(self) -> Float[Tensor, "num_embeddings embedding_dim"]:
+        """The product, of the dense table's shape."""
+        return self.down.weight @ self.up.weight.mT
+
+    def forward(self, i: Tensor) -> Tensor:
+        """Look up rows of one factor and multiply by the other."""
+        return self.up(self.down(i))
 
 
-def largest_paying_rank(rows: int, cols: int) -> int:
-    """Return the largest rank whose two factors have fewer entries than the matrix; 0 if none."""
-    return (rows * cols - 1) // (rows + cols)
+LowRankLayer = LowRankLinear | LowRankConv | LowRankEmbedding
 
 
 def most_rank(layer: nn.Module) -> int:
@@ -101,20 +123,22 @@ def low_rank_like(layer: nn.Module, rank: int) -> LowRankLayer | None:
     if not can_be_two(layer):
         return None
     with torch.device("meta"):
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Embedding):
+            empty: LowRankLayer = LowRankEmbedding(layer, rank)
+        elif isinstance(layer, nn.Linear):
             bias = layer.bias is not None
-            empty: LowRankLayer = LowRankLinear(
-                layer.in_features, layer.out_features, rank, bias=bias
-            )
+            empty = LowRankLinear(layer.in_features, layer.out_features, rank, bias=bias)
         else:
             empty = LowRankConv(layer, rank)
     weight = layer.weight
     return empty.to_empty(device=weight.device).to(weight.dtype).train(layer.training)
 
 
-def can_be_two(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv1d | nn.Conv2d]:
+def can_be_two(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv1d | nn.Conv2d | nn.Embedding]:
     """Tell whether a layer is of a kind that two of low rank can replace."""
     # Subclasses may compute something else.
+    if type(layer) is nn.Embedding:
+        return layer.max_norm is None and not layer.sparse
     if type(layer) in (nn.Conv1d, nn.Conv2d):
         return isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.groups == 1
     return type(layer) is nn.Linear
@@ -130,11 +154,17 @@ def set_factors_(layer: LowRankLayer, weight: Tensor) -> None:
     rank = layer.up.weight.shape[1]
     left, values, right = leading_singular_values(weight.flatten(1), rank)
     root = values.sqrt()
+    if isinstance(layer, LowRankEmbedding):
+        layer.down.weight.copy_(left * root)
+        layer.up.weight.copy_((root[:, None] * right).mT)
+        return
     layer.up.weight.copy_((left * root).view_as(layer.up.weight))
     layer.down.weight.copy_((root[:, None] * right).view_as(layer.down.weight))
 
 
 def product(layer: LowRankLayer) -> Tensor:
     """Return the product of the factors in float64, in the shape of the dense weight."""
+    if isinstance(layer, LowRankEmbedding):
+        return layer.down.weight.double() @ layer.up.weight.double().mT
     factors = layer.up.weight.flatten(1).double() @ layer.down.weight.flatten(1).double()
     return factors.view(-1, *layer.down.weight.shape[1:])

@@ -46,6 +46,7 @@ class Blocks:
 
         A block is worth what its channels are worth on average, or what a block that has to go
         before it is worth, if that is more. Blocks of a family are numbered in the order they go.
+        A first block with more channels than the others, of ranks, has the same score throughout.
 
         Args:
             scores: of every channel; infinite ones stay, and with them their block.
@@ -59,7 +60,7 @@ class Blocks:
         # Summed in cells of their own, for the same result in every run.
         cells = scores.new_zeros(self._families * self._per_family, self._width)
         members = cells.clone()
-        column = self._place[self._group] * multiple + within
+        column = self._place[self._group] * multiple + within.minimum(multiple - 1)
         cells[number, column] = scores
         members[number, column] = 1.0
         mean = cells.sum(1) / members.sum(1).clamp(min=1.0)

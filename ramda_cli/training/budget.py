@@ -1,8 +1,9 @@
-"""Which channels to zero so that what is left costs what was asked.
+"""Which channels to zero, and which ranks to leave out, so that what is left costs what was asked.
 
 Channels are taken in ascending order of a score, in blocks where widths are not free, until the
 cost of the rest is down to the budget. The cost of a set is not a sum over its channels (a
-convolution costs the product of what it reads and writes), so it is computed for the set.
+convolution costs the product of what it reads and writes), so it is computed for the set. A weight
+that may lose ranks counts as a group of them.
 """
 
 import math
@@ -92,16 +93,37 @@ class Budget:
     def saving(self) -> Scores:
         """What each channel saves when it alone goes, in shares of what must be saved; never < 0.
 
-        With several limits their sum.
+        With several limits their sum. For ranks 0: `rank_saving` has theirs.
         """
-        to_save = self.dense - self.counts
         saved = np.zeros(self.floor.size)
-        for group in range(self.floor.size):
+        for group in range(self.floor.size - len(self.cost.matrices)):
             without = self.cost.channels.copy()
             without[group] -= 1
-            saves = np.maximum(0, self.dense - self._measure(without))
-            saved[group] = (saves[to_save > 0] / to_save[to_save > 0]).sum()
+            saved[group] = self._shares(self.dense - self._measure(without)).sum()
         return saved[self.group_of_channel]
+
+    @cached_property
+    def rank_saving(self) -> tuple[Scores, Scores]:
+        """What each matrix saves by its first block of ranks, and what by each rank after it.
+
+        In shares of what must be saved, as `saving`.
+        """
+        first_groups = self.floor.size - len(self.cost.matrices)
+        saved = np.zeros((2, len(self.cost.matrices)))
+        for number in range(len(self.cost.matrices)):
+            kept = self.cost.channels.copy()
+            before = self._measure(kept)
+            for step, count in enumerate((self.widths.most, self.widths.most - 1)):
+                kept[first_groups + number] = max(0, count[first_groups + number])
+                after = self._measure(kept)
+                saved[step, number] = self._shares(before - after).sum()
+                before = after
+        return saved[0], saved[1]
+
+    def _shares(self, saves: Costs) -> Scores:
+        """Return savings in shares of what must be saved; never negative."""
+        to_save = self.dense - self.counts
+        return np.maximum(0, saves[to_save > 0]) / to_save[to_save > 0]
 
     @cached_property
     def parts(self) -> tuple["Budget", ...]:
@@ -327,8 +349,9 @@ def _limit(
         )
     if count < reachable:
         offer = f"ask for --target {name}={_share(reachable, whole)} or more"
+        what = "rank and removable channel" if cost.matrices else "removable channel"
         raise TargetError(
-            f"target {asked} cannot be reached: with every removable channel gone down to the "
+            f"target {asked} cannot be reached: with every {what} gone down to the "
             f"floor, {shown(reachable)} of {shown(dense)} {name} are left",
             hint=offer + _other_ways(cost, metric, count, reachable, widths, whole),
         )

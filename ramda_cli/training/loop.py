@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,6 +16,7 @@ from ramda_cli.errors import ConfigError
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, carry_state_
 from ramda_cli.optimizers.carry import Kept
+from ramda_cli.structure.matrices import Matrix
 from ramda_cli.training.batch_norm import recompute_batch_norm_
 from ramda_cli.training.budget import Budget, Mask
 from ramda_cli.training.evaluation import evaluate
@@ -47,6 +48,7 @@ class Training:
         device: where to train.
         observer: is told of every step.
         after_epoch: called after each validation, and once before training.
+        matrices: weights that may lose ranks; with a budget those of its cost.
 
     Raises:
         ConfigError: weights are to be averaged after the removal, and nothing follows it.
@@ -65,6 +67,7 @@ class Training:
         device: torch.device,
         observer: Observer,
         after_epoch: Callable[[Epoch], None],
+        matrices: Sequence[Matrix] = (),
     ) -> None:
         self._model = model
         self._data = data
@@ -77,8 +80,9 @@ class Training:
         per_epoch, steps = self._passes.per_epoch, self._passes.total
         latest = steps - per_epoch * (config.recover_epochs or 0)
         self._method = build_method(
-            model, penalties, config, budget=budget, steps=steps, latest_freeze=latest
-        )
+            model, penalties, config,
+            budget=budget, steps=steps, latest_freeze=latest, matrices=matrices,
+        )  # fmt: skip
         self._has_budget = budget is not None
         rule = self._method.rule
         self._measure = macs_share if rule is None else lambda: rule.macs_share
@@ -104,7 +108,10 @@ class Training:
 
     def prune(self) -> None:
         """Train until the zero set is final, and make it exact."""
-        self._history.append(Epoch(0, self._evaluate(self._model)))
+        sparsity = 0.0 if self._method.penalties else None
+        level = 0.0 if self._method.matrices else None
+        metric = self._evaluate(self._model)
+        self._history.append(Epoch(0, metric, group_sparsity=sparsity, low_rank_level=level))
         with self._training(self._removal_epoch):
             first = self._history[0]
             self._observer.validated(0, self._told(first) | {"macs_share": 1.0})
@@ -117,15 +124,23 @@ class Training:
             self._method.hold(self._zero(), macs_share=self._history[-1].macs_share)
         self._recover()
 
+    @property
+    def ranks(self) -> dict[str, tuple[int, int]]:
+        """Rank and full rank of each matrix, by parameter."""
+        return self._method.optimizer.ranks()
+
     def recover(self, smaller: nn.Module, kept: Kept) -> None:
         """Train the smaller model to the end; the optimizer's state is carried over to it.
+
+        Where weights have become products of two it starts anew: factors have no past.
 
         Args:
             smaller: on the device; trained in place.
             kept: of the removal plan.
         """
         method = self._method.without_penalties(smaller)
-        carry_state_(method.optimizer, self._method.optimizer, kept)
+        if not self._method.matrices:
+            carry_state_(method.optimizer, self._method.optimizer, kept)
         self._model, self._method, self._removed = smaller, method, True
         self._recover()
 
@@ -183,25 +198,32 @@ class Training:
             if epoch == last:
                 self._finish()
             zero = self._zero()
-            change = float((zero != before).mean()) if zero.size else 0.0
+            change = float((zero != before).mean()) if zero.size else None
             measured, before = self._measured(epoch, loss, change), zero
             self._history.append(measured)
             self._observer.validated(epoch, self._told(measured))
             self._after_epoch(measured)
 
-    def _measured(self, epoch: int, loss: float, zero_set_change: float) -> Epoch:
+    def _measured(self, epoch: int, loss: float, zero_set_change: float | None) -> Epoch:
         optimizer, shown = self._method.optimizer, self._shown()
         averaged = self._average.module if self._average is not None else self._model
         return Epoch(
             epoch,
             self._evaluate(averaged),
             loss,
-            shown["group_sparsity"],
+            shown.get("group_sparsity"),
             shown["macs_share"],
             optimizer.param_groups[0]["lr"],
-            float(optimizer.certificate) if self._method.penalties else None,
+            float(optimizer.certificate) if self._solves else None,
             zero_set_change,
+            shown.get("low_rank_level"),
         )
+
+    @property
+    def _solves(self) -> bool:
+        """Whether steps have a subproblem with a certificate; ranks by a rule have none."""
+        method = self._method
+        return bool(method.penalties or (method.matrices and not self._has_budget))
 
     def _evaluate(self, model: nn.Module) -> float:
         return evaluate(model, self._data.task, self._data.val, device=self._device)
@@ -259,18 +281,21 @@ class Training:
             self._observer.stage("recompute", "BatchNorm statistics")
 
     def _shown(self) -> Mapping[str, float]:
-        sparsity = (
-            float(self._method.optimizer.weighted_group_sparsity())
-            if self._method.penalties
-            else self._history[-1].group_sparsity
-        )
-        return {"group_sparsity": sparsity, "macs_share": self._measure()}
+        optimizer, last = self._method.optimizer, self._history[-1]
+        sparsity, level = last.group_sparsity, last.low_rank_level
+        if self._method.penalties:
+            sparsity = float(optimizer.weighted_group_sparsity())
+        if self._method.matrices:
+            level = optimizer.low_rank_level()
+        shown = {"group_sparsity": sparsity, "low_rank_level": level}
+        known = {name: value for name, value in shown.items() if value is not None}
+        return {**known, "macs_share": self._measure()}
 
     def _zero(self) -> Mask:
         return self._method.optimizer.solution_zero.cpu().numpy().copy()
 
     def _stability(self) -> float | None:
-        if self._frozen_zero is None:
+        if self._frozen_zero is None or not self._frozen_zero.size:
             return None
         if not self._method.penalties:
             return 1.0  # what was frozen is what was taken out

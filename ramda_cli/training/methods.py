@@ -6,7 +6,8 @@
 | `taylor` | the same | AdamW, cosine decay |
 | `magnitude` | by the L2 norm per weight, at once before the first step | AdamW, cosine decay |
 
-AdamW is ProxGen without shrinkage, whose chosen channels are zero after every step.
+AdamW is ProxGen without shrinkage, whose chosen channels are zero after every step. Ranks are
+chosen the same ways: by what the loss would feel of them, gradually, or by singular values at once.
 """
 
 import math
@@ -18,14 +19,21 @@ import torch
 from torch import nn
 
 from ramda_cli.config.schema import TrainingConfig
-from ramda_cli.optimizers import RAMDA, Penalty, ProxGen
+from ramda_cli.errors import ConfigError
+from ramda_cli.optimizers import RAMDA, LowRankPenalty, Penalty, ProxGen
 from ramda_cli.optimizers.proximal import ProximalOptimizer
+from ramda_cli.regularizers import NuclearNorm
+from ramda_cli.structure.matrices import Matrix
 from ramda_cli.structure.support import named_tensors
 from ramda_cli.training.budget import Budget, Mask
+from ramda_cli.training.rank_rule import RankBudgetRule
 from ramda_cli.training.rules import RAMP_END, WARM_UP_END, BudgetRule, ConstantRule, ZeroSetRule
 
 WEIGHT_DECAY = 1e-2
 """Of AdamW: torch's own default."""
+
+_TARGET_EVERY = 10
+"""Steps between two choices of ranks: singular values cost more than a step of a small model."""
 
 LABELS = {
     "ramda": "RAMDA",
@@ -41,6 +49,7 @@ class Method:
     Attributes:
         config: `method` and its settings.
         penalties: what is regularized.
+        matrices: weights that may lose ranks.
         optimizer: of the model's parameters.
         rule: decides the zero set; None where the penalties' weight does.
         freeze_step: whose zero set stays.
@@ -48,6 +57,7 @@ class Method:
 
     config: TrainingConfig
     penalties: Sequence[Penalty]
+    matrices: Sequence[Matrix]
     optimizer: ProximalOptimizer
     rule: ZeroSetRule | None
     freeze_step: int
@@ -69,9 +79,9 @@ class Method:
             self.optimizer.restart()
 
     def without_penalties(self, model: nn.Module) -> "Method":
-        """Return what trains a model from which the zero channels are gone."""
-        optimizer = _optimizer(model, (), self.config, None)
-        return Method(self.config, (), optimizer, None, self.freeze_step)
+        """Return what trains a model from which the zero channels, and the ranks, are gone."""
+        optimizer = _optimizer(model, (), (), self.config, None)
+        return Method(self.config, (), (), optimizer, None, self.freeze_step)
 
     def hold(self, zero: Mask, *, macs_share: float) -> None:
         """Keep these channels at zero from here on, and shrink none."""
@@ -86,6 +96,7 @@ def build_method(
     budget: Budget | None,
     steps: int,
     latest_freeze: int | None = None,
+    matrices: Sequence[Matrix] = (),
 ) -> Method:
     """Build the optimizer and the rule of a run.
 
@@ -96,42 +107,66 @@ def build_method(
         budget: what to come down to; None only with RAMDA.
         steps: of the run.
         latest_freeze: step by which the zero set is final, whatever `config.freeze` says.
+        matrices: weights that may lose ranks; with a budget those of its cost.
+
+    Raises:
+        ConfigError: the method does not choose channels and ranks together.
     """
     freeze_step = 1 if config.method == "magnitude" else max(1, round(config.freeze * steps))
     freeze_step = min(freeze_step, steps if latest_freeze is None else latest_freeze)
+    # The zero set must be down to the budget when it is frozen.
+    ramp_steps = min(freeze_step, max(1, round(RAMP_END * steps)))
+    warm_up_steps = round(WARM_UP_END * steps)
+    at_once = config.method == "magnitude"
     rule: ZeroSetRule | None = None
-    if budget is not None and config.method == "magnitude":
+    if budget is not None and matrices:
+        if at_once and penalties:
+            raise ConfigError(
+                "the method magnitude compares no channels with ranks",
+                hint="--method ramda or taylor does",
+            )
+        rule = RankBudgetRule(
+            budget,
+            warm_up_steps=warm_up_steps, ramp_steps=ramp_steps, freeze_step=freeze_step,
+            every=config.threshold_every or _TARGET_EVERY, by_norm=at_once,
+        )  # fmt: skip
+    elif budget is not None and at_once:
         zero = least_magnitude(model, penalties, budget)
         rule = ConstantRule(zero, macs_share=budget.macs_share(zero))
     elif budget is not None:
-        # The zero set must be down to the budget when it is frozen.
-        ramp_steps = min(freeze_step, max(1, round(RAMP_END * steps)))
         rule = BudgetRule(
-            budget,
-            warm_up_steps=round(WARM_UP_END * steps),
-            ramp_steps=ramp_steps,
-            freeze_step=freeze_step,
+            budget, warm_up_steps=warm_up_steps, ramp_steps=ramp_steps, freeze_step=freeze_step
         )
-    optimizer = _optimizer(model, penalties, config, rule)
-    return Method(config, penalties, optimizer, rule, freeze_step)
+    optimizer = _optimizer(model, penalties, matrices, config, rule)
+    return Method(config, penalties, matrices, optimizer, rule, freeze_step)
 
 
 def _optimizer(
     model: nn.Module,
-    penalties: Sequence[Penalty],
+    channels: Sequence[Penalty],
+    matrices: Sequence[Matrix],
     config: TrainingConfig,
     rule: ZeroSetRule | None,
 ) -> ProximalOptimizer:
     # Frozen parameters too: without a gradient their channels are left alone.
     named = model.named_parameters()
+    norm = NuclearNorm(config.nuclear_weight)
+    of_ranks = [LowRankPenalty(each.parameter, norm) for each in matrices]
+    penalties: list[Penalty | LowRankPenalty] = [*channels, *of_ranks]
+    optimizer: ProximalOptimizer
     if config.method == "ramda":
-        return RAMDA(
+        optimizer = RAMDA(
             named, penalties,
             lr=config.step_size, momentum=config.momentum, eps=config.eps, thresholds=rule,
         )  # fmt: skip
-    return ProxGen(
-        named, penalties, lr=config.step_size, weight_decay=WEIGHT_DECAY, thresholds=rule
-    )
+    else:
+        optimizer = ProxGen(
+            named, penalties, lr=config.step_size, weight_decay=WEIGHT_DECAY, thresholds=rule
+        )
+    optimizer.threshold_every = config.threshold_every or 1
+    if isinstance(rule, RankBudgetRule):
+        optimizer.rank_rule = rule
+    return optimizer
 
 
 @torch.no_grad()

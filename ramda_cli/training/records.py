@@ -10,22 +10,24 @@ class Epoch:
     Attributes:
         loss: mean training loss over the epoch; None before training.
         metric: the task's, on the validation data.
-        group_sparsity: share of penalized entries in zero channels.
+        group_sparsity: share of penalized entries in zero channels; None where no channel may go.
         macs_share: MACs without these channels, as a share of dense.
         lr: at the end of the epoch.
         certificate: norm of the smallest subgradient of the last subproblem at its solution; None
             where there was none to solve.
         zero_set_change: share of channels that became zero or revived in this epoch.
+        low_rank_level: 1 - Σ ranks / Σ full ranks; None where no weight may lose ranks.
     """
 
     epoch: int
     metric: float
     loss: float | None = None
-    group_sparsity: float = 0.0
+    group_sparsity: float | None = None
     macs_share: float = 1.0
     lr: float | None = None
     certificate: float | None = None
     zero_set_change: float | None = None
+    low_rank_level: float | None = None
 
     @property
     def shown(self) -> dict[str, float]:
@@ -34,6 +36,7 @@ class Epoch:
             "loss": self.loss,
             "metric": self.metric,
             "group_sparsity": self.group_sparsity,
+            "low_rank_level": self.low_rank_level,
             "macs_share": self.macs_share,
             "lr": self.lr,
         }

@@ -17,6 +17,7 @@ WORKING_TOLERANCE = 1e-4
 """Relative to the largest output. In float32 the two models sum the same terms in another order."""
 
 _PROBES = 2
+_NAME = "smaller model against trained model"
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def verify(
     example_inputs: ExampleInputs | list[ExampleInputs],
     *,
     seed: int = 0,
+    products: nn.Module | None = None,
 ) -> Proof:
     """Compare two models in evaluation mode, in float64 and in their working precision.
 
@@ -98,6 +100,9 @@ def verify(
         smaller: the model without them.
         example_inputs: one batch, or a list of batches.
         seed: of the probes.
+        products: the trained model in float64, with the products in place of the weights that have
+            become two layers: factors are rounded to the working precision, in which the smaller
+            model is compared with the trained one as it is.
     """
     batches: list[ExampleInputs] = (
         list(example_inputs) if isinstance(example_inputs, list) else [example_inputs]
@@ -107,8 +112,8 @@ def verify(
     every = [*batches, *probes]
     with torch.no_grad():
         wide = compare(
-            "smaller model against trained model",
-            runner(model, torch.float64),
+            _NAME if products is None else f"{_NAME}, factors multiplied",
+            runner(model if products is None else products, torch.float64),
             runner(smaller, torch.float64),
             every,
             dtype="float64",
@@ -116,7 +121,7 @@ def verify(
         )
         dtype = _working_dtype(model)
         working = compare(
-            "smaller model against trained model",
+            _NAME,
             runner(model, dtype),
             runner(smaller, dtype),
             every,

@@ -15,6 +15,7 @@ from ramda_cli.report.document import (
     Latency,
     LatencyEntry,
     LayerEntry,
+    MatrixEntry,
     ModelEntry,
     ProofEntry,
     RatioEntry,
@@ -114,6 +115,29 @@ REPORT = Report(
         GroupEntry(name="layer2.0.conv1", channels=64, kept=64, parameters=("b.weight",)),
     ),
     fixed=FIXED,
+    matrices=(
+        MatrixEntry(
+            name="layer3.0.conv1.weight",
+            rows=64,
+            cols=576,
+            full_rank=64,
+            rank=9,
+            factorized=True,
+            before=(4.0, 2.0, 1.0, 0.5),
+            after=(4.0, 2.5, 0.0, 0.0),
+        ),
+        MatrixEntry(
+            name="fc.weight",
+            rows=10,
+            cols=64,
+            full_rank=10,
+            rank=10,
+            factorized=False,
+            reason="rank 10 of 10 x 64 saves nothing; up to 8 would",
+            before=(2.0, 1.0),
+            after=(2.0, 1.0),
+        ),
+    ),
     layers=(
         LayerEntry(name="conv1", kind="Conv2d", width=64, kept=64, groups=("layer2.0.conv1",)),
         LayerEntry(

@@ -65,9 +65,11 @@ def test_everything_a_user_decides_from_is_there():
         "a.weight",
         "A target has no regularization weight",
         "layer1.0.conv1 (Conv2d): 9 of 32 left",
+        "rank 9 of 64, 16 % of 64 × 576",
+        "whole: rank 10 of 10 x 64 saves nothing; up to 8 would",
     ):
         assert expected in page.text, expected
-    assert page.tags.count("svg") == 1 + 5
+    assert page.tags.count("svg") == 1 + 2 + 5
 
 
 def test_a_failed_proof_and_a_missed_target_stand_out():
@@ -87,7 +89,7 @@ def test_a_latency_that_was_not_measured_has_no_heading():
 
 
 def test_what_was_not_measured_has_no_curve():
-    report = replace(REPORT, layers=())
+    report = replace(REPORT, layers=(), matrices=())
     assert "svg" not in _Page(render_html(build_report(report))).tags
 
 

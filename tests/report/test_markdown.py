@@ -52,7 +52,7 @@ def test_every_table_has_rows_of_one_length():
         else:
             tables.append([])
     assert all(len(set(cells)) == 1 for cells in tables if cells)
-    assert sum(1 for cells in tables if cells) == 6
+    assert sum(1 for cells in tables if cells) == 7
 
 
 def test_names_are_no_markup():
@@ -62,6 +62,7 @@ def test_names_are_no_markup():
         model=replace(REPORT.model, name=hostile),
         notes=(hostile,),
         groups=(replace(REPORT.groups[0], name=hostile),),
+        matrices=(replace(REPORT.matrices[1], name=hostile, reason=hostile),),
         latency=replace(
             LATENCY,
             device=hostile,
@@ -70,7 +71,7 @@ def test_names_are_no_markup():
     )
     text = render_markdown(build_report(report))
     assert "<script>" not in text
-    assert text.count("</details>") == 2
+    assert text.count("</details>") == 3
     assert "@everyone" not in text.replace("\\@everyone", "")
     assert "\x1b" not in text
     assert "\n# d" not in text

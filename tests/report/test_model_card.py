@@ -96,7 +96,7 @@ def test_a_reader_finds_figures_proof_command_and_how_to_load_it() -> None:
         "\n    ramda prune digits-resnet --data digits\n",
         "N x 3 x 32 x 48 to N x 10",
         "mean 0.5, 0.25, 0.125 and deviation 0.2, 0.2, 0.2",
-        "alone build the dense widths, so they cannot load it",
+        "alone build the dense layers, so they cannot load it",
         "10 classes",
         "asked: 50.0 % of the MACs; reached: 50.0 % \\(20.5 M of 20.5 M asked for\\)",
         "| latency | dense | pruned | speed-up |",

@@ -29,6 +29,7 @@ ORDER = [
     "groups",
     "fixed",
     "layers",
+    "matrices",
     "training",
     "layout",
     "files",

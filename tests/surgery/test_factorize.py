@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ramda_cli.optimizers.low_rank import truncate_
-from ramda_cli.surgery.factorize import factorize, products
-from ramda_cli.surgery.low_rank_layers import largest_paying_rank
+from ramda_cli.structure.matrices import largest_paying_rank
+from ramda_cli.surgery.factorize import factorize, with_products
 
 
 class Net(nn.Module):
@@ -38,16 +38,6 @@ def low_rank(ranks: dict[str, int]) -> Net:
     return net
 
 
-def with_weights(net: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    """Return a float64 copy that has these weights."""
-    wide = copy.deepcopy(net).double()
-    named = dict(wide.named_parameters())
-    with torch.no_grad():
-        for name, weight in weights.items():
-            named[name].copy_(weight)
-    return wide
-
-
 RANKS = {"conv.weight": 3, "line.weight": 4, "fc.weight": 2}
 
 
@@ -59,13 +49,13 @@ def test_the_smaller_model_computes_the_same() -> None:
     x = torch.randn(2, 3, 8, 8)
     # In single precision up to rounding; with the weights that the factors stand for, exactly.
     torch.testing.assert_close(smaller(x), net(x), rtol=1e-4, atol=1e-6)
-    exact = with_weights(net, products(smaller, found))
+    exact = with_products(net, smaller, found)
     wide = copy.deepcopy(smaller).double()
     torch.testing.assert_close(wide(x.double()), exact(x.double()), rtol=1e-12, atol=1e-13)
-    weights = dict(net.named_parameters())
-    for name, weight in products(smaller, found).items():
-        error = torch.linalg.norm(weight - weights[name].double())
-        assert float(error) <= 1e-6 * float(torch.linalg.norm(weights[name].double()))
+    weights = dict(exact.named_parameters())
+    for name, weight in net.named_parameters():
+        error = torch.linalg.norm(weight.double() - weights[name])
+        assert float(error) <= 1e-6 * float(torch.linalg.norm(weights[name]))
 
 
 def test_it_has_fewer_parameters_and_leaves_the_original_alone() -> None:
@@ -117,7 +107,7 @@ def test_models_of_timm_run_with_factors(name: str) -> None:
     smaller, found = factorize(net, ranks)
     assert len(found.ranks) > len(ranks) // 2
     x = torch.randn(2, 3, 32, 32).double()
-    exact = with_weights(net, products(smaller, found))
+    exact = with_products(net, smaller, found)
     with torch.no_grad():
         torch.testing.assert_close(smaller.double()(x), exact(x), rtol=1e-9, atol=1e-9)
 

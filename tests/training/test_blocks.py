@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ramda_cli.config.schema import TargetConfig
-from ramda_cli.structure.widths import Widths
+from ramda_cli.structure.widths import Widths, multiples
 from ramda_cli.training import Budget, plan_budget
 from ramda_cli.training.blocks import Blocks
 from ramda_cli.training.device_budget import DeviceBudget
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 def widths_of(channels: list[int], multiple: int, family: list[int]) -> Widths:
     sizes = np.array(channels)
-    return Widths(sizes, np.full_like(sizes, multiple), np.array(family))
+    return multiples(sizes, np.full_like(sizes, multiple), np.array(family))
 
 
 def blocks_by_hand(widths: Widths, scores: np.ndarray) -> dict[int, tuple[float, set[int]]]:

@@ -11,7 +11,7 @@ from ramda_cli.config.schema import TargetConfig
 from ramda_cli.errors import TargetError
 from ramda_cli.structure import discover
 from ramda_cli.structure.cost import CostModel
-from ramda_cli.structure.widths import Widths
+from ramda_cli.structure.widths import multiples
 from ramda_cli.training import Budget, plan_budget
 
 
@@ -207,7 +207,7 @@ def test_what_the_hint_of_an_unreachable_target_offers_can_be_had() -> None:
 def test_a_lower_floor_is_offered_where_it_helps(round_to: int, amount: float, hint: str) -> None:
     cost = cost_of(48, 48)
     counts = cost.channels.astype(np.int64)
-    widths = Widths(counts, np.full(2, round_to), np.arange(2))
+    widths = multiples(counts, np.full(2, round_to), np.arange(2))
     with pytest.raises(TargetError) as caught:
         plan_budget(cost, TargetConfig(channels=amount), floor=0.5, widths=widths)
     assert caught.value.hint == hint
