@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ramda_cli.optimizers.moving import Moving
 from ramda_cli.regularizers import NuclearNorm
-from ramda_cli.regularizers.singular_values import leading_singular_values
+from ramda_cli.regularizers.singular_values import leading_singular_values, symmetric_eigen
 from ramda_cli.subproblem import LowRankSolver
 
 OF_MATRICES = {"low_rank_rank", "low_rank_left", "low_rank_right", "low_rank_age"}
@@ -152,7 +152,7 @@ def leading_basis(matrix: Float[Tensor, "rows cols"], rank: int) -> Float[Tensor
     """Return what spans the columns of a wide matrix of a rank, or the rows of a tall one."""
     short = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
     finite = torch.nan_to_num(short, posinf=0.0, neginf=0.0)
-    return torch.linalg.eigh(finite @ finite.mT).eigenvectors[:, finite.shape[0] - rank :]
+    return symmetric_eigen(finite @ finite.mT)[1][:, finite.shape[0] - rank :]
 
 
 @torch.no_grad()

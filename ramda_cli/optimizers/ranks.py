@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ramda_cli.optimizers.low_rank import full_rank, project
 from ramda_cli.optimizers.moving import Moving
+from ramda_cli.regularizers.singular_values import symmetric_eigen
 
 
 class RankRule(Protocol):
@@ -79,9 +80,8 @@ def _decide(members: Mapping[str, Moving], points: Mapping[str, Tensor], rule: R
         weighted = rows[:, None] * point.flatten(1) * cols
         tall = weighted.shape[0] > weighted.shape[1]
         short = torch.nan_to_num(weighted.mT if tall else weighted, posinf=0.0, neginf=0.0)
-        found = torch.linalg.eigh(short @ short.mT)
-        squares[name] = found.eigenvalues.flip(0).clamp_min(0.0)
-        vectors[name] = found.eigenvectors.flip(1)
+        values, found = symmetric_eigen(short @ short.mT)
+        squares[name], vectors[name] = values.flip(0).clamp_min(0.0), found.flip(1)
         scales[name] = (cols if tall else rows)[:, None]
     for name, rank in rule.choose(squares).items():
         state = members[name].state

@@ -84,10 +84,27 @@ def leading_singular_values(
     return left[:, :rank], values[:rank], right[:rank]
 
 
+def symmetric_eigen(
+    gram: Float[Tensor, "*batch n n"],
+) -> tuple[Float[Tensor, "*batch n"], Float[Tensor, "*batch n n"]]:
+    """Return eigenvalues, ascending, and eigenvectors of finite Gram matrices.
+
+    Some LAPACKs return NaN where entries are subnormal: entries too small to count are made zero,
+    and what still is not finite is decomposed in float64.
+    """
+    largest = gram.abs().amax((-2, -1), keepdim=True)
+    least = largest * torch.finfo(gram.dtype).tiny ** 0.5
+    clean = torch.where(gram.abs() > least, gram, 0.0)
+    values, vectors = torch.linalg.eigh(clean)
+    if gram.dtype != torch.float64 and not bool(torch.isfinite(vectors).all()):
+        values, vectors = (each.to(gram.dtype) for each in torch.linalg.eigh(clean.double()))
+    return values, vectors
+
+
 def _gram(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return U, σ and Uᵀ X of a wide X, or of the transpose of a tall one."""
     wide = x.mT if x.shape[-2] > x.shape[-1] else x
-    squares, left = torch.linalg.eigh(wide @ wide.mT)
+    squares, left = symmetric_eigen(wide @ wide.mT)
     return left, squares.clamp_min(0.0).sqrt(), left.mT @ wide
 
 

@@ -1,11 +1,14 @@
 """Singular-value thresholding against a decomposition in float64, and the prox that it is."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ramda_cli.regularizers import NuclearNorm
-from ramda_cli.regularizers.singular_values import threshold_singular_values
+from ramda_cli.regularizers.singular_values import symmetric_eigen, threshold_singular_values
 
 SHAPES = [(1, 1), (1, 9), (9, 1), (5, 5), (40, 64), (64, 40)]
 
@@ -134,3 +137,12 @@ def test_the_prox_of_low_precision_is_computed_in_single() -> None:
     assert found.dtype == torch.bfloat16
     expected, _ = reference(x.float(), 0.31)
     torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_subnormal_entries_make_no_nan() -> None:
+    """MKL's ssyevd returns NaN for this Gram matrix, of an optimizer step, which is finite."""
+    gram = load_file(Path(__file__).with_name("subnormal.safetensors"))["gram"]
+    values, vectors = symmetric_eigen(gram)
+    exact = torch.linalg.eigvalsh(gram.double())
+    torch.testing.assert_close(values.double(), exact, rtol=1e-5, atol=1e-6 * float(exact[-1]))
+    torch.testing.assert_close(vectors.mT @ vectors, torch.eye(len(gram)), rtol=0, atol=1e-5)
