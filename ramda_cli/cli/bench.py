@@ -102,9 +102,15 @@ Batch = Annotated[
 ]
 Rounds = Annotated[int, typer.Option("--rounds", min=2, help="Measured steps of each optimizer.")]
 WarmUp = Annotated[int, typer.Option("--warm-up", min=0, help="Steps before those.")]
-Weight = Annotated[float, typer.Option("--weight", min=0.0, help="Of the group lasso.")]
+Weight = Annotated[
+    float, typer.Option("--weight", min=0.0, help="Of the group lasso, and the nuclear norm.")
+]
 Reference = Annotated[
     bool, typer.Option("--reference", help="Time RAMDA in torch operations as well.")
+]
+
+LowRank = Annotated[
+    bool, typer.Option("--low-rank", help="Time RAMDA with a nuclear norm on every weight, too.")
 ]
 
 
@@ -163,6 +169,7 @@ def bench_optimizer(
     warm_up: WarmUp = 30,
     weight: Weight = 1e-5,
     reference: Reference = False,
+    low_rank: LowRank = False,
     json: options.Json = False,
 ) -> None:
     """Time RAMDA's steps and AdamW's in turns, on one model with random weights and inputs.
@@ -171,7 +178,7 @@ def bench_optimizer(
 
     Examples:
       ramda bench optimizer --model resnet50 --device cuda
-      ramda bench optimizer --model vit_small_patch16_224 --batch-size 2 --reference
+      ramda bench optimizer --model vit_small_patch16_224 --batch-size 2 --low-rank
     """
     source = load_section(ModelConfig, "model", {"name": model, "pretrained": False})
     chosen = load_section(TrainingConfig, "training", {"device": device}).device
@@ -191,6 +198,7 @@ def bench_optimizer(
             warm_up=warm_up,
             weight=weight,
             reference=reference,
+            low_rank=low_rank,
         )
     if json:
         print_json(measured)

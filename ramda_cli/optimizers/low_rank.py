@@ -20,6 +20,8 @@ from ramda_cli.subproblem import LowRankSolver
 OF_MATRICES = {"low_rank_rank", "low_rank_left", "low_rank_right", "low_rank_age"}
 """What the state of a matrix holds that has not its shape."""
 
+_TINY = torch.finfo(torch.float32).tiny
+
 
 @dataclass(frozen=True)
 class LowRankPenalty:
@@ -99,11 +101,15 @@ def solve_matrices(
             state.get("low_rank_solution", members[number].current)
             for number, state in zip(numbers, states, strict=True)
         ]
+        known = [s["low_rank_subgradient"] for s in states if "low_rank_subgradient" in s]
         found = solver.solve(
             torch.stack([w[number].reshape(rows, -1) for number in numbers]),
             torch.stack([d[number].reshape(rows, -1) for number in numbers]),
             first.new_tensor([shrinkage[number] for number in numbers]),
             start=torch.stack([start.reshape(rows, -1) for start in starts]),
+            subgradient=torch.stack([each.reshape(rows, -1) for each in known])
+            if len(known) == len(states)
+            else None,
         )
         certificates.append(torch.linalg.vector_norm(found.certificate).to(w[0].device))
         # A run that diverged has no small rank.
@@ -113,15 +119,21 @@ def solve_matrices(
             solutions[number] = found.matrix[place].reshape(w[number].shape)
             states[place]["low_rank_solution"] = solutions[number]
             states[place]["low_rank_rank"] = ranks[place]
+            if found.subgradient is not None:
+                states[place]["low_rank_subgradient"] = found.subgradient[place].reshape(
+                    w[number].shape
+                )
+            elif every > 1:
+                rest = w[number] - d[number] * solutions[number]
+                states[place]["low_rank_subgradient"] = rest / max(shrinkage[number], _TINY)
             if every > 1:
-                _hold(states[place], w[number], d[number], shrinkage[number])
+                _hold(states[place])
     return solutions, torch.linalg.vector_norm(torch.stack(certificates))
 
 
-def _hold(state: dict[str, Tensor], w: Tensor, d: Tensor, shrinkage: float) -> None:
-    """Remember the subgradient of the norm at the solution, and what its columns or rows span."""
+def _hold(state: dict[str, Tensor]) -> None:
+    """Remember what the columns or rows of the solution span."""
     solution, rank = state["low_rank_solution"], int(state["low_rank_rank"])
-    state["low_rank_subgradient"] = (w - d * solution) / max(shrinkage, torch.finfo(w.dtype).tiny)
     state["low_rank_left"] = state["low_rank_right"] = leading_basis(solution.flatten(1), rank)
     state["low_rank_age"] = torch.zeros((), dtype=torch.int64)
 

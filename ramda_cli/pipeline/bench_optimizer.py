@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from statistics import median, quantiles
 from typing import Any
 
@@ -20,10 +21,11 @@ from ramda_cli.errors import BenchError
 from ramda_cli.models.loaded import Preprocessing
 from ramda_cli.models.loading import load_model
 from ramda_cli.observer import Observer
-from ramda_cli.optimizers import RAMDA, Penalty, penalties
+from ramda_cli.optimizers import RAMDA, LowRankPenalty, Penalty, penalties
 from ramda_cli.optimizers.penalty import lay_out
 from ramda_cli.pipeline.devices import choose_device, device_name
-from ramda_cli.regularizers import GroupLasso
+from ramda_cli.pipeline.ranks import choose_matrices
+from ramda_cli.regularizers import GroupLasso, NuclearNorm
 from ramda_cli.structure import discover
 
 # Of fp32 parameters: gradient, state and parameter read, and what of them is written.
@@ -31,6 +33,9 @@ _ADAMW_BYTES = 28
 _ONE_PASS_BYTES = 32
 _TWO_PASS_BYTES = 44
 _LR = 1e-3
+_EVERY = 10
+
+_Builder = Callable[[nn.Module], Optimizer]
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,7 @@ def bench_optimizer(
     warm_up: int = 30,
     weight: float = 1e-5,
     reference: bool = False,
+    low_rank: bool = False,
 ) -> dict[str, Any]:
     """Train copies of a model side by side on random inputs, and time every step.
 
@@ -122,8 +128,9 @@ def bench_optimizer(
         image_size: square side in pixels; the model's own when not given.
         rounds: how many are measured. In each, every optimizer takes one step, in turns first.
         warm_up: rounds before these. In its first steps RAMDA corrects more roots.
-        weight: λ of the group lasso.
+        weight: λ of the group lasso, and of the nuclear norm.
         reference: whether to time RAMDA in torch operations too.
+        low_rank: whether to time RAMDA with a nuclear norm on every weight that could become two.
 
     Raises:
         ModelError: the model cannot be loaded.
@@ -143,10 +150,10 @@ def bench_optimizer(
         )
     images = torch.rand(batch, *loaded.preprocessing.input_size, device=chosen)
     labels = torch.randint(loaded.num_classes, (batch,), device=chosen)
-    runs = [
-        _Run(name, loaded.module, build, images, labels)
-        for name, build in _builders(penalized, reference=reference).items()
-    ]
+    builders = _builders(penalized, reference=reference)
+    if low_rank:
+        builders |= _low_rank_builders(loaded.module, weight)
+    runs = [_Run(name, loaded.module, build, images, labels) for name, build in builders.items()]
     observer.stage("measure", f"{rounds} rounds of {len(runs)} optimizers")
     _measure(runs, rounds, warm_up, observer)
     copied = _copy_speed(runs[0].parameters, chosen)
@@ -233,10 +240,8 @@ class _Run:
         return time.perf_counter()
 
 
-def _builders(
-    penalized: list[Penalty], *, reference: bool
-) -> dict[str, Callable[[nn.Module], Optimizer]]:
-    builders: dict[str, Callable[[nn.Module], Optimizer]] = {
+def _builders(penalized: list[Penalty], *, reference: bool) -> dict[str, _Builder]:
+    builders: dict[str, _Builder] = {
         "AdamW(fused=True)": lambda m: AdamW(m.parameters(), lr=_LR, fused=True),
         "RAMDA, group lasso": lambda m: RAMDA(m.named_parameters(), penalized, lr=_LR),
         "RAMDA, no regularizer": lambda m: RAMDA(m.named_parameters(), lr=_LR),
@@ -246,6 +251,21 @@ def _builders(
             m.named_parameters(), penalized, lr=_LR, fused=False
         )
     return builders
+
+
+def _low_rank_builders(model: nn.Module, weight: float) -> dict[str, _Builder]:
+    matrices = choose_matrices(model, ["*"])
+    norms = [LowRankPenalty(each.parameter, NuclearNorm(weight)) for each in matrices]
+
+    def build(every: int, model: nn.Module) -> Optimizer:
+        optimizer = RAMDA(model.named_parameters(), norms, lr=_LR)
+        optimizer.threshold_every = every
+        return optimizer
+
+    return {
+        "RAMDA, nuclear norm": partial(build, 1),
+        f"RAMDA, nuclear norm, singular values every {_EVERY} steps": partial(build, _EVERY),
+    }
 
 
 def _measure(runs: Sequence[_Run], rounds: int, warm_up: int, observer: Observer) -> None:

@@ -49,31 +49,45 @@ def threshold_singular_values(
         x: one matrix, or several of the same shape.
         threshold: L >= 0, one for each matrix.
     """
-    largest = x.abs().amax((-2, -1))
-    finite = torch.isfinite(largest) & torch.isfinite(threshold)
+    flat, limits = x.reshape(-1, *x.shape[-2:]), threshold.reshape(-1)
+    largest = flat.abs().amax((-2, -1))
+    finite = torch.isfinite(largest) & torch.isfinite(limits)
     # Squares of entries beyond 1e19 would overflow, and those of small ones vanish.
     unit = torch.where(finite & (largest > 0), largest, 1.0)
-    ordered = torch.where(finite[..., None, None], x, 0.0) / unit[..., None, None]
-    limit = torch.where(finite, threshold, 0.0) / unit
+    ordered = torch.where(finite[:, None, None], flat, 0.0) / unit[:, None, None]
+    limit = torch.where(finite, limits, 0.0) / unit
     share = limit / torch.linalg.matrix_norm(ordered).clamp_min(1.0)
-    if bool((share < _WIDE_GRAM_SHARE)[finite].any()):
-        left, values, right = _decompose(ordered.double())
-    else:
-        narrow = bool((share >= _GRAM_SHARE)[finite].all())
-        left, values, right = _gram(ordered if narrow else ordered.double())
-    wide_limit = limit[..., None].to(values.dtype)
-    kept = values > wide_limit
-    shrunk = torch.where(kept, values - wide_limit, 0.0)
+    narrow, wide = share >= _GRAM_SHARE, share >= _WIDE_GRAM_SHARE
+    matrix, nuclear = torch.empty_like(ordered), torch.empty_like(limit)
+    rank = torch.empty_like(limit, dtype=torch.int64)
+    for chosen, decompose, precision in (
+        (narrow, _gram, x.dtype),
+        (wide & ~narrow, _gram, torch.float64),
+        (~wide, _decompose, torch.float64),
+    ):
+        if bool(chosen.any()):
+            each = ordered[chosen].to(precision)
+            found = _shrink(each, limit[chosen].to(precision), *decompose(each))
+            matrix[chosen], nuclear[chosen] = found[0].to(x.dtype), found[2].to(x.dtype)
+            rank[chosen] = found[1]
+    return Thresholded(
+        torch.where(finite[:, None, None], matrix * unit[:, None, None], torch.nan).view(x.shape),
+        torch.where(finite, rank, 0).view(threshold.shape),
+        torch.where(finite, nuclear * unit, torch.nan).view(threshold.shape),
+    )
+
+
+def _shrink(
+    x: Tensor, limit: Tensor, left: Tensor, values: Tensor, right: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the matrices, ranks and nuclear norms after the threshold."""
+    kept = values > limit[..., None]
+    shrunk = torch.where(kept, values - limit[..., None], 0.0)
     factor = torch.where(kept, shrunk / torch.where(kept, values, 1.0), 0.0)
     matrix = (left * factor[..., None, :]) @ right
     if x.shape[-2] > x.shape[-1]:
         matrix = matrix.mT
-    matrix = matrix.to(x.dtype) * unit[..., None, None]
-    return Thresholded(
-        torch.where(finite[..., None, None], matrix, torch.nan).contiguous(),
-        torch.where(finite, kept.sum(-1), 0),
-        torch.where(finite, shrunk.sum(-1).to(x.dtype) * unit, torch.nan),
-    )
+    return matrix, kept.sum(-1), shrunk.sum(-1)
 
 
 def leading_singular_values(

@@ -10,9 +10,12 @@ Z that the norm sees. With a step ρ and multipliers U, one iteration is
 
 over-relaxed (ibid., 3.4.3). As D spans decades, ρ is first its geometric mean, and then, within the
 range of D, brought to where ‖P - Z‖ and ‖Z - Z_last‖ are alike (after 3.4.1, whose residuals are
-the first and ρ times the second). Z, which is returned, is a result
-of the thresholding: its rank is exact. U is in L ∂‖Z‖_* then, so that S = D∘Z - W + U is a
-subgradient at Z for nothing, and ‖S‖ the certificate.
+the first and ρ times the second). Z, which is returned, is a result of the thresholding: its rank
+is exact. U is in L ∂‖Z‖_* then, so that S = D∘Z - W + U is a subgradient at Z for nothing, and ‖S‖
+the certificate.
+
+Both Z and U / L of one step of an optimizer are where the next one begins. The problem moves little
+in a step, so that one or two thresholdings keep up with it.
 """
 
 from dataclasses import dataclass
@@ -38,13 +41,15 @@ class LowRankSolution:
         matrix: Z.
         rank: of each.
         certificate: ‖S‖ of each; 0 where Z is the solution.
-        iterations: how many thresholdings it took.
+        iterations: how many thresholdings it took, of the matrix that took the most.
+        subgradient: U / L, with which the next problem may begin; None where there is none.
     """
 
     matrix: Float[Tensor, "batch rows cols"]
     rank: Int[Tensor, " batch"]
     certificate: Float[Tensor, " batch"]
     iterations: int
+    subgradient: Float[Tensor, "batch rows cols"] | None = None
 
 
 class LowRankSolver(Protocol):
@@ -57,8 +62,9 @@ class LowRankSolver(Protocol):
         shrinkage: Float[Tensor, " batch"],
         *,
         start: Float[Tensor, "batch rows cols"],
+        subgradient: Float[Tensor, "batch rows cols"] | None = None,
     ) -> LowRankSolution:
-        """Solve from `start`."""
+        """Solve from `start`, and a subgradient of the norm there where one is known."""
         ...
 
 
@@ -71,11 +77,12 @@ class AlternatingDirections:
     is allowed for.
 
     Attributes:
-        tolerance: relative, >= 0.
+        tolerance: relative, >= 0. Each of the default's steps takes one to three thresholdings,
+            1e-2 takes four to eight.
         max_iterations: at least 1.
     """
 
-    tolerance: float = 1e-2
+    tolerance: float = 0.1
     max_iterations: int = 50
 
     def __post_init__(self) -> None:
@@ -89,6 +96,7 @@ class AlternatingDirections:
         shrinkage: Float[Tensor, " batch"],
         *,
         start: Float[Tensor, "batch rows cols"],
+        subgradient: Float[Tensor, "batch rows cols"] | None = None,
     ) -> LowRankSolution:
         """Solve from `start`.
 
@@ -97,37 +105,63 @@ class AlternatingDirections:
             d: D.
             shrinkage: L >= 0 of each problem.
             start: a guess of the solutions, such as the last ones.
+            subgradient: a guess of U / L, as `LowRankSolution` has it.
         """
-        least, most = d.amin((-2, -1)), d.amax((-2, -1))
-        rho = d.log().mean((-2, -1)).exp()
-        z, u = start, w - d * start
+        limit = shrinkage[:, None, None]
+        z, u = start.clone(), w - d * start if subgradient is None else limit * subgradient
         rank = torch.zeros_like(shrinkage, dtype=torch.int64)
         certificate = torch.full_like(shrinkage, torch.inf)
-        done = torch.zeros_like(rank, dtype=torch.bool)
         rounding = _ROUNDINGS * torch.finfo(w.dtype).eps * torch.linalg.matrix_norm(w)
+        # What is solved stays as it is while others go on.
+        live = torch.arange(len(w), device=w.device)
+        going = _Going(w, d, shrinkage, z, u)
         for iteration in range(1, self.max_iterations + 1):
-            at = rho[:, None, None]
-            p = (w + at * z - u) / (d + at)
-            relaxed = _RELAXATION * p + (1.0 - _RELAXATION) * z
-            found = threshold_singular_values(relaxed + u / at, shrinkage / rho)
-            moved = found.matrix
-            multipliers = u + at * (relaxed - moved)
-            metric = d * moved
-            residual = torch.linalg.matrix_norm(metric - w + multipliers)
-            if iteration % _BALANCE_EVERY == 0:
-                primal = torch.linalg.matrix_norm(p - moved)
-                rho = rho * _balance(primal, torch.linalg.matrix_norm(moved - z))
-                rho = torch.maximum(torch.minimum(rho, most), least)
-            # What is solved stays as it is while others go on.
-            z = torch.where(done[:, None, None], z, moved)
-            u = torch.where(done[:, None, None], u, multipliers)
-            rank = torch.where(done, rank, found.rank)
-            certificate = torch.where(done, certificate, residual)
-            allowed = self.tolerance * torch.linalg.matrix_norm(d * z) + rounding
-            done = done | (certificate <= allowed)
-            if bool(done.all()):
+            going.iterate(balance=iteration % _BALANCE_EVERY == 0)
+            z[live], u[live] = going.z, going.u
+            rank[live], certificate[live] = going.rank, going.residual
+            allowed = self.tolerance * torch.linalg.matrix_norm(going.d * going.z) + rounding[live]
+            unsolved = ~(going.residual <= allowed)
+            if not bool(unsolved.any()):
                 break
-        return LowRankSolution(z, rank, certificate, iteration)
+            if not bool(unsolved.all()):
+                live = live[unsolved]
+                going = going.of(unsolved)
+        known = torch.where(limit > 0, u / limit.clamp_min(torch.finfo(w.dtype).tiny), 0.0)
+        return LowRankSolution(z, rank, certificate, iteration, known)
+
+
+class _Going:
+    """The matrices that are not solved yet, in the middle of the iteration."""
+
+    def __init__(self, w: Tensor, d: Tensor, shrinkage: Tensor, z: Tensor, u: Tensor) -> None:
+        self.w, self.d, self.shrinkage, self.z, self.u = w, d, shrinkage, z, u
+        self.least, self.most = d.amin((-2, -1)), d.amax((-2, -1))
+        self.rho = d.log().mean((-2, -1)).exp()
+        self.rank = torch.zeros_like(shrinkage, dtype=torch.int64)
+        self.residual = torch.full_like(shrinkage, torch.inf)
+
+    def iterate(self, *, balance: bool) -> None:
+        """Take one iteration."""
+        at = self.rho[:, None, None]
+        p = (self.w + at * self.z - self.u) / (self.d + at)
+        relaxed = torch.lerp(self.z, p, _RELAXATION)
+        found = threshold_singular_values(relaxed + self.u / at, self.shrinkage / self.rho)
+        moved = found.matrix
+        self.u = self.u + at * (relaxed - moved)
+        self.residual = torch.linalg.matrix_norm(self.d * moved - self.w + self.u)
+        self.rank = found.rank
+        if balance:
+            primal = torch.linalg.matrix_norm(p - moved)
+            rho = self.rho * _balance(primal, torch.linalg.matrix_norm(moved - self.z))
+            self.rho = torch.maximum(torch.minimum(rho, self.most), self.least)
+        self.z = moved
+
+    def of(self, chosen: Tensor) -> "_Going":
+        """Return some of them."""
+        fewer = object.__new__(_Going)
+        for name, value in vars(self).items():
+            setattr(fewer, name, value[chosen])
+        return fewer
 
 
 @dataclass(frozen=True)
@@ -155,8 +189,10 @@ class ProximalGradientSteps:
         shrinkage: Float[Tensor, " batch"],
         *,
         start: Float[Tensor, "batch rows cols"],
+        subgradient: Float[Tensor, "batch rows cols"] | None = None,
     ) -> LowRankSolution:
-        """Solve from `start`."""
+        """Solve from `start`; a subgradient is of no use to it."""
+        del subgradient
         rate = d.amax((-2, -1))
         at, p, before = rate[:, None, None], start, None
         iterations = 0

@@ -166,7 +166,11 @@ def test_channels_and_matrices_are_penalized_side_by_side() -> None:
     named = parameters(torch.float32)
     channels = Penalty(group("in", 3, ("conv.weight", 1, [0, 1, 2])), GroupLasso(10.0))
     optimizer = RAMDA(
-        named.items(), [channels, *low_rank(0.5, ["gate.weight"])], lr=0.1, momentum=1.0
+        named.items(),
+        [channels, *low_rank(0.5, ["gate.weight"])],
+        lr=0.1,
+        momentum=1.0,
+        low_rank_solver=AlternatingDirections(tolerance=1e-2),
     )
     for step in range(3):
         set_gradients(named, step)
