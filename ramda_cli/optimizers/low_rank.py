@@ -5,7 +5,7 @@ subgradient of the norm that was found last stays in between, and the solution i
 columns that it had, so that the rank stays too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,10 +64,13 @@ def full_rank(parameter: Tensor) -> int:
     return min(rows, parameter.numel() // rows)
 
 
+Problem = Callable[[Sequence[Moving]], tuple[list[Tensor], list[Tensor]]]
+"""Returns D x₀ - v and D of some parameters."""
+
+
 def solve_matrices(
     members: Sequence[Moving],
-    w: Sequence[Tensor],
-    d: Sequence[Tensor],
+    problem: Problem,
     shrinkage: Sequence[float],
     solver: LowRankSolver,
     *,
@@ -75,10 +78,12 @@ def solve_matrices(
 ) -> tuple[list[Tensor], Float[Tensor, ""]]:
     """Solve the subproblem of each member; the next one starts where this one ended.
 
+    On a CPU one after the other, which keeps a matrix in the caches; elsewhere all of a shape
+    together.
+
     Args:
         members: penalized parameters.
-        w: D x₀ - v of each.
-        d: D of each.
+        problem: of some of them.
         shrinkage: L of each.
         solver: of the matrices.
         every: steps of which the first thresholds singular values.
@@ -87,48 +92,64 @@ def solve_matrices(
         The solutions, and the norm of a subgradient of all of them together; of a step between
         two thresholdings 0, as it is not solved.
     """
-    held = [_between(*each, every=every) for each in zip(members, w, d, shrinkage, strict=True)]
-    between = [solution for solution in held if solution is not None]
-    if len(between) == len(held):
-        return between, torch.zeros((), device=w[0].device)
-    solutions: list[Tensor] = [*w]
+    solutions: list[Tensor | None] = [None] * len(members)
     certificates = []
-    for numbers in _alike(w):
-        first = w[numbers[0]]
-        rows = first.shape[0]
-        states = [members[number].state for number in numbers]
-        starts = [
-            state.get("low_rank_solution", members[number].current)
-            for number, state in zip(numbers, states, strict=True)
-        ]
-        known = [s["low_rank_subgradient"] for s in states if "low_rank_subgradient" in s]
-        found = solver.solve(
-            torch.stack([w[number].reshape(rows, -1) for number in numbers]),
-            torch.stack([d[number].reshape(rows, -1) for number in numbers]),
-            first.new_tensor([shrinkage[number] for number in numbers]),
-            start=torch.stack([start.reshape(rows, -1) for start in starts]),
-            subgradient=torch.stack([each.reshape(rows, -1) for each in known])
-            if len(known) == len(states)
-            else None,
-        )
-        certificates.append(torch.linalg.vector_norm(found.certificate).to(w[0].device))
-        # A run that diverged has no small rank.
-        finite = torch.isfinite(found.certificate)
-        ranks = torch.where(finite, found.rank, full_rank(first))
-        for place, number in enumerate(numbers):
-            solutions[number] = found.matrix[place].reshape(w[number].shape)
-            states[place]["low_rank_solution"] = solutions[number]
-            states[place]["low_rank_rank"] = ranks[place]
-            if found.subgradient is not None:
-                states[place]["low_rank_subgradient"] = found.subgradient[place].reshape(
-                    w[number].shape
-                )
-            elif every > 1:
-                rest = w[number] - d[number] * solutions[number]
-                states[place]["low_rank_subgradient"] = rest / max(shrinkage[number], _TINY)
-            if every > 1:
-                _hold(states[place])
-    return solutions, torch.linalg.vector_norm(torch.stack(certificates))
+    for numbers in _alike([member.current for member in members]):
+        some = [members[number] for number in numbers]
+        limits = [shrinkage[number] for number in numbers]
+        if all(_holds(member.state, every) for member in some):
+            found = [_between(*each) for each in zip(some, *problem(some), limits, strict=True)]
+        else:
+            found, certificate = _solve(some, *problem(some), limits, solver, hold=every > 1)
+            certificates.append(certificate)
+        for number, solution in zip(numbers, found, strict=True):
+            solutions[number] = solution
+    first = members[0].current
+    total = [each.to(first.device) for each in certificates] or [first.new_zeros(())]
+    return [s for s in solutions if s is not None], torch.linalg.vector_norm(torch.stack(total))
+
+
+def _solve(
+    members: Sequence[Moving],
+    w: Sequence[Tensor],
+    d: Sequence[Tensor],
+    shrinkage: Sequence[float],
+    solver: LowRankSolver,
+    *,
+    hold: bool,
+) -> tuple[list[Tensor], Float[Tensor, ""]]:
+    """Solve for members of one shape, and remember what the next step starts from."""
+    shape, rows = w[0].shape, w[0].shape[0]
+    states = [member.state for member in members]
+
+    def stacked(tensors: Sequence[Tensor]) -> Tensor:
+        matrices = [each.reshape(rows, -1) for each in tensors]
+        return matrices[0][None] if len(matrices) == 1 else torch.stack(matrices)
+
+    starts = [m.state.get("low_rank_solution", m.current) for m in members]
+    known = [s["low_rank_subgradient"] for s in states if "low_rank_subgradient" in s]
+    found = solver.solve(
+        stacked(w),
+        stacked(d),
+        w[0].new_tensor(shrinkage),
+        start=stacked(starts),
+        subgradient=stacked(known) if len(known) == len(states) else None,
+    )
+    # A run that diverged has no small rank.
+    finite = torch.isfinite(found.certificate)
+    ranks = torch.where(finite, found.rank, full_rank(w[0]))
+    for place, state in enumerate(states):
+        state["low_rank_solution"] = found.matrix[place].reshape(shape)
+        state["low_rank_rank"] = ranks[place]
+        if found.subgradient is not None:
+            state["low_rank_subgradient"] = found.subgradient[place].reshape(shape)
+        elif hold:
+            rest = w[place] - d[place] * state["low_rank_solution"]
+            state["low_rank_subgradient"] = rest / max(shrinkage[place], _TINY)
+        if hold:
+            _hold(state)
+    solutions = [state["low_rank_solution"] for state in states]
+    return solutions, torch.linalg.vector_norm(found.certificate)
 
 
 def _hold(state: dict[str, Tensor]) -> None:
@@ -138,13 +159,14 @@ def _hold(state: dict[str, Tensor]) -> None:
     state["low_rank_age"] = torch.zeros((), dtype=torch.int64)
 
 
-def _between(
-    member: Moving, w: Tensor, d: Tensor, shrinkage: float, *, every: int
-) -> Tensor | None:
-    """Return the solution of a step between two thresholdings; None where it is time for one."""
+def _holds(state: Mapping[str, Tensor], every: int) -> bool:
+    """Tell whether this step is between two thresholdings."""
+    return every > 1 and "low_rank_age" in state and int(state["low_rank_age"]) + 1 < every
+
+
+def _between(member: Moving, w: Tensor, d: Tensor, shrinkage: float) -> Tensor:
+    """Return the solution of a step between two thresholdings."""
     state = member.state
-    if every == 1 or "low_rank_age" not in state or state["low_rank_age"] + 1 >= every:
-        return None
     state["low_rank_age"] = state["low_rank_age"] + 1
     point = (w - shrinkage * state["low_rank_subgradient"]) / d
     state["low_rank_solution"] = project(state, point)
@@ -175,10 +197,9 @@ def truncate_(parameter: Tensor, rank: int) -> None:
 
 
 def _alike(tensors: Sequence[Tensor]) -> list[list[int]]:
-    """Return the numbers of the tensors of each matrix shape, dtype and device."""
+    """Return the numbers of the tensors that are solved together."""
     found: dict[object, list[int]] = {}
     for number, tensor in enumerate(tensors):
-        rows = tensor.shape[0]
-        key = (rows, tensor.numel() // rows, tensor.dtype, tensor.device)
-        found.setdefault(key, []).append(number)
+        alone = number if tensor.device.type == "cpu" else None
+        found.setdefault((tensor.shape, tensor.dtype, tensor.device, alone), []).append(number)
     return [*found.values()]

@@ -324,14 +324,15 @@ class ProximalOptimizer(Optimizer, ABC):
         """Return the solutions of matrices, and their certificate."""
         if not names:
             return [], torch.zeros(())
-        w, d = self._linear_and_diagonal(members)
         if self.rank_rule is not None:
+            w, d = self._linear_and_diagonal(members)
             return truncate_matrices(names, members, w, d, self.rank_rule), torch.zeros(())
         scales = [self.scale(each.param_group) for each in members]
         shrinkage = [self._low_rank[n] * scale for n, scale in zip(names, scales, strict=True)]
         return solve_matrices(
-            members, w, d, shrinkage, self._low_rank_solver, every=self.threshold_every
-        )
+            members, self._linear_and_diagonal, shrinkage, self._low_rank_solver,
+            every=self.threshold_every,
+        )  # fmt: skip
 
     def _select_active(self, moving: dict[str, Moving]) -> ActivePenalties:
         names = frozenset(moving)

@@ -5,9 +5,10 @@ Gram matrix, G = X Xᵀ for a wide X, it is
 
     U diag(max(0, 1 - L/σ)) Uᵀ X.
 
-A Gram matrix squares the condition: σ comes with an error of about ε σ_max²/σ. Where L is a large
-share of σ_max, smaller σ do not count, and the precision of X is enough; below that the Gram matrix
-is formed in float64, and at last X is decomposed itself.
+A Gram matrix squares the condition: σ² comes with an error of about ε σ_max². Where that leaves no
+doubt which σ are above L, and changes little of what becomes of them, the precision of X is enough.
+A matrix of which it leaves a doubt is done again: in float64, in which σ is known as well as an X
+in single precision says it, and one that is of float64 by a decomposition of X itself.
 """
 
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_GRAM_SHARE = 1e-2
-"""Of the Frobenius norm, above which a threshold bears a Gram matrix in the precision of X."""
+_DOUBT = 16.0
+"""Roundings of σ_max² by which σ² may be wrong."""
 
-_WIDE_GRAM_SHARE = 1e-5
-"""Above which one in float64 does."""
+_ACCURACY = 1e-6
+"""Of σ_max: what the thresholding may be wrong by."""
+
+_LARGE = 1e8
+"""Entries beyond it, or below its inverse, have fourth powers that single precision cannot hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,44 +54,57 @@ def threshold_singular_values(
         threshold: L >= 0, one for each matrix.
     """
     flat, limits = x.reshape(-1, *x.shape[-2:]), threshold.reshape(-1)
-    largest = flat.abs().amax((-2, -1))
+    largest = torch.linalg.vector_norm(flat, torch.inf, dim=(-2, -1))
     finite = torch.isfinite(largest) & torch.isfinite(limits)
-    # Squares of entries beyond 1e19 would overflow, and those of small ones vanish.
-    unit = torch.where(finite & (largest > 0), largest, 1.0)
-    ordered = torch.where(finite[:, None, None], flat, 0.0) / unit[:, None, None]
-    limit = torch.where(finite, limits, 0.0) / unit
-    share = limit / torch.linalg.matrix_norm(ordered).clamp_min(1.0)
-    narrow, wide = share >= _GRAM_SHARE, share >= _WIDE_GRAM_SHARE
-    matrix, nuclear = torch.empty_like(ordered), torch.empty_like(limit)
-    rank = torch.empty_like(limit, dtype=torch.int64)
-    for chosen, decompose, precision in (
-        (narrow, _gram, x.dtype),
-        (wide & ~narrow, _gram, torch.float64),
-        (~wide, _decompose, torch.float64),
-    ):
-        if bool(chosen.any()):
-            each = ordered[chosen].to(precision)
-            found = _shrink(each, limit[chosen].to(precision), *decompose(each))
-            matrix[chosen], nuclear[chosen] = found[0].to(x.dtype), found[2].to(x.dtype)
-            rank[chosen] = found[1]
+    if not bool((finite & (largest < _LARGE) & (largest > 1 / _LARGE)).all()):
+        return _rescaled(x, threshold, torch.where(finite & (largest > 0), largest, 1.0), finite)
+    wide = flat.mT if flat.shape[-2] > flat.shape[-1] else flat
+    values, left = _of_gram(wide)
+    doubtful = ~_is_certain(values, limits)
+    matrix, rank, nuclear = _shrink(wide, limits, values, left)
+    if bool(doubtful.any()):
+        again = wide[doubtful].double()
+        found = _decompose(again) if x.dtype == torch.float64 else _of_gram(again)
+        shrunk, rank[doubtful], norms = _shrink(again, limits[doubtful].double(), *found)
+        matrix[doubtful], nuclear[doubtful] = shrunk.to(x.dtype), norms.to(x.dtype)
+    if flat.shape[-2] > flat.shape[-1]:
+        matrix = matrix.mT.contiguous()
+    shape = threshold.shape
+    return Thresholded(matrix.view(x.shape), rank.view(shape), nuclear.view(shape))
+
+
+def _rescaled(x: Tensor, threshold: Tensor, unit: Tensor, finite: Tensor) -> Thresholded:
+    """Threshold what is left of very large, very small and not finite matrices in other units."""
+    by, known = unit.view(threshold.shape), finite.view(threshold.shape)
+    whole = known[..., None, None]
+    inner = torch.where(whole, x, 0.0) / by[..., None, None]
+    # A matrix of zeros keeps its rank of 0 whatever is added to it in this one place.
+    empty = ~(inner != 0).any(-1).any(-1)
+    inner[..., 0, 0] += empty
+    limits = torch.where(known, threshold, 0.0) / by
+    found = threshold_singular_values(inner, torch.where(empty, 2.0, limits))
     return Thresholded(
-        torch.where(finite[:, None, None], matrix * unit[:, None, None], torch.nan).view(x.shape),
-        torch.where(finite, rank, 0).view(threshold.shape),
-        torch.where(finite, nuclear * unit, torch.nan).view(threshold.shape),
+        torch.where(whole, found.matrix * by[..., None, None], torch.nan),
+        torch.where(known, found.rank, 0),
+        torch.where(known, found.nuclear_norm * by, torch.nan),
     )
 
 
 def _shrink(
-    x: Tensor, limit: Tensor, left: Tensor, values: Tensor, right: Tensor
+    wide: Tensor, limit: Tensor, values: Tensor, left: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the matrices, ranks and nuclear norms after the threshold."""
-    kept = values > limit[..., None]
-    shrunk = torch.where(kept, values - limit[..., None], 0.0)
-    factor = torch.where(kept, shrunk / torch.where(kept, values, 1.0), 0.0)
-    matrix = (left * factor[..., None, :]) @ right
-    if x.shape[-2] > x.shape[-1]:
-        matrix = matrix.mT
-    return matrix, kept.sum(-1), shrunk.sum(-1)
+    """Return the matrices, ranks and nuclear norms after the threshold; values are ascending."""
+    kept = values > limit[:, None]
+    shrunk = torch.where(kept, values - limit[:, None], 0.0)
+    rank = kept.sum(-1)
+    n, most = left.shape[-1], int(rank.max())
+    left = left[:, :, n - most :]
+    factor = (shrunk / torch.where(kept, values, 1.0))[:, None, n - most :]
+    if 2 * most * wide.shape[-1] < n * (most + wide.shape[-1]):
+        matrix = (left * factor) @ (left.mT @ wide)
+    else:
+        matrix = ((left * factor) @ left.mT) @ wide
+    return matrix, rank, shrunk.sum(-1)
 
 
 def leading_singular_values(
@@ -115,15 +132,23 @@ def symmetric_eigen(
     return values, vectors
 
 
-def _gram(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return U, σ and Uᵀ X of a wide X, or of the transpose of a tall one."""
-    wide = x.mT if x.shape[-2] > x.shape[-1] else x
+def _is_certain(values: Tensor, limit: Tensor) -> Tensor:
+    """Tell of each matrix whether the roundings of a Gram matrix change next to nothing."""
+    largest = values[:, -1:]
+    doubt = _DOUBT * torch.finfo(values.dtype).eps * largest.square()
+    squares, edge = values.square(), limit[:, None].square()
+    clear = ((squares - edge).abs() > doubt).all(-1)
+    wrong = torch.where(squares > edge, limit[:, None] * doubt / squares, 0.0)
+    return clear & (wrong <= _ACCURACY * largest).all(-1)
+
+
+def _of_gram(wide: Tensor) -> tuple[Tensor, Tensor]:
+    """Return σ, ascending, and U of X from X Xᵀ."""
     squares, left = symmetric_eigen(wide @ wide.mT)
-    return left, squares.clamp_min(0.0).sqrt(), left.mT @ wide
+    return squares.clamp_min(0.0).sqrt(), left
 
 
-def _decompose(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _decompose(wide: Tensor) -> tuple[Tensor, Tensor]:
     """Return the same from a singular value decomposition."""
-    wide = x.mT if x.shape[-2] > x.shape[-1] else x
-    left, values, right = torch.linalg.svd(wide, full_matrices=False)
-    return left, values, values[..., None] * right
+    left, values, _ = torch.linalg.svd(wide, full_matrices=False)
+    return values.flip(-1), left.flip(-1)

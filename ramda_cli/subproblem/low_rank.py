@@ -108,26 +108,22 @@ class AlternatingDirections:
             subgradient: a guess of U / L, as `LowRankSolution` has it.
         """
         limit = shrinkage[:, None, None]
-        z, u = start.clone(), w - d * start if subgradient is None else limit * subgradient
-        rank = torch.zeros_like(shrinkage, dtype=torch.int64)
-        certificate = torch.full_like(shrinkage, torch.inf)
+        u = w - d * start if subgradient is None else limit * subgradient
         rounding = _ROUNDINGS * torch.finfo(w.dtype).eps * torch.linalg.matrix_norm(w)
-        # What is solved stays as it is while others go on.
         live = torch.arange(len(w), device=w.device)
-        going = _Going(w, d, shrinkage, z, u)
+        whole = going = _Going(w, d, shrinkage, start, u)
         for iteration in range(1, self.max_iterations + 1):
             going.iterate(balance=iteration % _BALANCE_EVERY == 0)
-            z[live], u[live] = going.z, going.u
-            rank[live], certificate[live] = going.rank, going.residual
-            allowed = self.tolerance * torch.linalg.matrix_norm(going.d * going.z) + rounding[live]
-            unsolved = ~(going.residual <= allowed)
+            if going is not whole:
+                whole.take(going, live)
+            unsolved = ~(going.residual <= self.tolerance * going.size + rounding[live])
             if not bool(unsolved.any()):
                 break
             if not bool(unsolved.all()):
-                live = live[unsolved]
-                going = going.of(unsolved)
-        known = torch.where(limit > 0, u / limit.clamp_min(torch.finfo(w.dtype).tiny), 0.0)
-        return LowRankSolution(z, rank, certificate, iteration, known)
+                # What is solved stays as it is while others go on.
+                live, going = live[unsolved], going.of(unsolved)
+        known = whole.u.div_(limit.clamp_min(torch.finfo(w.dtype).tiny)).mul_(limit > 0)
+        return LowRankSolution(whole.z, whole.rank, whole.residual, iteration, known)
 
 
 class _Going:
@@ -138,23 +134,31 @@ class _Going:
         self.least, self.most = d.amin((-2, -1)), d.amax((-2, -1))
         self.rho = d.log().mean((-2, -1)).exp()
         self.rank = torch.zeros_like(shrinkage, dtype=torch.int64)
-        self.residual = torch.full_like(shrinkage, torch.inf)
+        self.residual = self.size = torch.full_like(shrinkage, torch.inf)
 
     def iterate(self, *, balance: bool) -> None:
         """Take one iteration."""
+        # Passes over memory are half of the time: few, and in place where they can be.
         at = self.rho[:, None, None]
-        p = (self.w + at * self.z - self.u) / (self.d + at)
-        relaxed = torch.lerp(self.z, p, _RELAXATION)
-        found = threshold_singular_values(relaxed + self.u / at, self.shrinkage / self.rho)
+        p = torch.addcmul(self.w, at, self.z).sub_(self.u).div_(self.d + at)
+        point = torch.lerp(self.z, p, _RELAXATION).addcdiv_(self.u, at)
+        found = threshold_singular_values(point, self.shrinkage / self.rho)
         moved = found.matrix
-        self.u = self.u + at * (relaxed - moved)
-        self.residual = torch.linalg.matrix_norm(self.d * moved - self.w + self.u)
+        self.u = point.sub_(moved).mul_(at)
+        metric = self.d * moved
+        self.size = torch.linalg.matrix_norm(metric)
+        self.residual = torch.linalg.matrix_norm(metric.sub_(self.w).add_(self.u))
         self.rank = found.rank
         if balance:
             primal = torch.linalg.matrix_norm(p - moved)
             rho = self.rho * _balance(primal, torch.linalg.matrix_norm(moved - self.z))
             self.rho = torch.maximum(torch.minimum(rho, self.most), self.least)
         self.z = moved
+
+    def take(self, fewer: "_Going", numbers: Tensor) -> None:
+        """Take in what has become of some of them."""
+        for name in ("z", "u", "rank", "residual"):
+            getattr(self, name)[numbers] = getattr(fewer, name)
 
     def of(self, chosen: Tensor) -> "_Going":
         """Return some of them."""
