@@ -63,15 +63,25 @@ def truncate_matrices(
     rule.take({name: member.gradient for name, member in zip(names, members, strict=True)})
     points = [numerator / diagonal for numerator, diagonal in zip(w, d, strict=True)]
     if rule.due:
-        _decide(dict(zip(names, members, strict=True)), dict(zip(names, points, strict=True)), rule)
+        factors = leading_factors(dict(zip(names, points, strict=True)), rule)
+        for name, member, point in zip(names, members, points, strict=True):
+            state = member.state
+            for key in ("low_rank_left", "low_rank_right"):
+                state.pop(key, None)
+            state["low_rank_rank"] = torch.tensor(full_rank(point))
+            if name in factors:
+                state["low_rank_left"], state["low_rank_right"] = factors[name]
+                state["low_rank_rank"] = torch.tensor(factors[name][0].shape[1])
     return [
         project(member.state, point) if "low_rank_left" in member.state else point
         for member, point in zip(members, points, strict=True)
     ]
 
 
-def _decide(members: Mapping[str, Moving], points: Mapping[str, Tensor], rule: RankRule) -> None:
-    """Decompose all points, let the rule choose, and remember what the solutions span."""
+def leading_factors(
+    points: Mapping[str, Tensor], rule: RankRule
+) -> dict[str, tuple[Float[Tensor, "n rank"], Float[Tensor, "n rank"]]]:
+    """Return U / √a and U ∘ √a of the points of which the rule leaves ranks out, by parameter."""
     squares: dict[str, Tensor] = {}
     vectors: dict[str, Tensor] = {}
     scales: dict[str, Tensor] = {}
@@ -83,15 +93,8 @@ def _decide(members: Mapping[str, Moving], points: Mapping[str, Tensor], rule: R
         values, found = symmetric_eigen(short @ short.mT)
         squares[name], vectors[name] = values.flip(0).clamp_min(0.0), found.flip(1)
         scales[name] = (cols if tall else rows)[:, None]
-    for name, rank in rule.choose(squares).items():
-        state = members[name].state
-        state["low_rank_rank"] = torch.tensor(rank)
-        if rank >= full_rank(points[name]):
-            state.pop("low_rank_left", None)
-            state.pop("low_rank_right", None)
-            continue
-        leading = vectors[name][:, :rank]
-        state["low_rank_left"], state["low_rank_right"] = (
-            leading / scales[name],
-            leading * scales[name],
-        )
+    return {
+        name: (vectors[name][:, :rank] / scales[name], vectors[name][:, :rank] * scales[name])
+        for name, rank in rule.choose(squares).items()
+        if rank < full_rank(points[name])
+    }
