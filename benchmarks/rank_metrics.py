@@ -1,11 +1,11 @@
 """Cut the ranks of a dense model once, by three rankings, and measure it without any training.
 
-    python benchmarks/rank_metrics.py configs/text/minilm-sst2-low-rank.yaml --set data.val_split=validation \
-        -o out/rank-metrics.json
+    python benchmarks/rank_metrics.py configs/text/minilm-sst2-low-rank.yaml \
+        --set data.val_split=validation -o out/rank-metrics.json
 
-`norm` ranks singular values of the weights by what they save; `layer` multiplies them by the layer's
-root mean squared gradient; `metric` is what `ramda prune` does: singular values in the product of
-row and column sums of squared gradients. The gradients are of the first batches, of the labels' loss.
+`norm` ranks singular values of the weights by what they save; `layer` multiplies them by the
+layer's root mean squared gradient; `metric` is what `ramda prune` does: singular values in the
+product of row and column sums of squared gradients. The gradients are of the first batches.
 """
 
 import argparse
