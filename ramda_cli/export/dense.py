@@ -13,19 +13,25 @@ from ramda_cli.models.loaded import ModelSource
 
 
 def dense_module(
-    source: ModelSource, smaller: Mapping[str, Tensor], kept: Mapping[str, Any]
+    source: ModelSource,
+    smaller: Mapping[str, Tensor],
+    kept: Mapping[str, Any],
+    ranks: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Return the dense class, with zeros where channels were removed.
+    """Return the dense class, with zeros where channels were removed, and factors multiplied.
 
     Args:
         source: of the dense class.
         smaller: tensors by name, tied ones under each of their names.
         kept: from the plan, by tensor and dimension, for every name.
+        ranks: from the file, by the paths of layers that are products of two.
 
     Raises:
         FileFormatError: the plan does not fit the tensors.
     """
     module = build_module(source)
+    for path in ranks or {}:
+        smaller, kept = _multiplied(module, path, smaller, kept)
     shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
     held = _complete(source, shapes, smaller)
     module.load_state_dict(
@@ -61,6 +67,37 @@ def uniform_module(
     module = build_module(fitted)
     module.load_state_dict(held)
     return module, fitted
+
+
+def _multiplied(
+    module: nn.Module, path: str, smaller: Mapping[str, Tensor], kept: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Put the product of a layer's factors, and its bias, in the place of both."""
+    names = [f"{path}.{factor}.weight" for factor in ("down", "up")]
+    try:
+        layer = module.get_submodule(path)
+        down, up = (smaller[name] for name in names)
+        if isinstance(layer, nn.Embedding):
+            weight = down.double() @ up.double().mT
+            rows, cols = (_along(kept, name, "0") for name in names)
+        else:
+            weight = up.flatten(1).double() @ down.flatten(1).double()
+            weight = weight.view(-1, *down.shape[1:])
+            rows, cols = _along(kept, names[1], "0"), _along(kept, names[0], "1")
+    except (AttributeError, KeyError, RuntimeError, IndexError) as error:
+        raise _does_not_fit(path) from error
+    both = {"0": rows, "1": cols}
+    held = {**smaller, f"{path}.weight": weight.to(down.dtype)}
+    ranges = {**kept, f"{path}.weight": {dim: r for dim, r in both.items() if r is not None}}
+    if f"{path}.up.bias" in smaller:
+        held[f"{path}.bias"] = smaller[f"{path}.up.bias"]
+        ranges[f"{path}.bias"] = kept.get(f"{path}.up.bias")
+    return held, ranges
+
+
+def _along(kept: Mapping[str, Any], name: str, dim: str) -> Any:
+    ranges = kept.get(name)
+    return ranges.get(dim) if isinstance(ranges, dict) else None
 
 
 def _complete(

@@ -24,7 +24,7 @@ from ramda_cli.pipeline.probing import (
 from ramda_cli.structure.running import runner
 from ramda_cli.tasks.inputs import ExampleInputs
 from ramda_cli.verification import Check, check_probe
-from ramda_cli.verification.proof import FLOAT64_TOLERANCE
+from ramda_cli.verification.proof import FLOAT64_TOLERANCE, WORKING_TOLERANCE
 
 _LIBRARY: Final[dict[ExportFormat, str]] = {"timm": "timm", "hf": "transformers"}
 
@@ -80,10 +80,10 @@ def _to_torch_export(probed: Probed, target: Path, settings: ExportSettings) -> 
 def _to_directory(probed: Probed, target: Path, settings: ExportSettings) -> Exported:
     source = _source(probed, settings.format)
     aliases, kept = _mapping(probed.document, "aliases"), _mapping(probed.document, "plan", "kept")
-    smaller = probed.model.state_dict()
+    smaller, ranks = probed.model.state_dict(), _mapping(probed.document, "ranks")
     if settings.layout == "dense":
         tied = {name: kept[first] for name, first in aliases.items() if first in kept}
-        module = dense_module(source, smaller, {**kept, **tied})
+        module = dense_module(source, smaller, {**kept, **tied}, ranks)
     else:
         module, source = uniform_module(source, smaller)
     write_directory(module, source, target, **_described(probed))
@@ -93,7 +93,8 @@ def _to_directory(probed: Probed, target: Path, settings: ExportSettings) -> Exp
         probed.probe,
         running(target, runner(plain, torch.float64)),
         dtype="float64",
-        relative_tolerance=FLOAT64_TOLERANCE,
+        # A product of two factors is rounded to their precision.
+        relative_tolerance=WORKING_TOLERANCE if ranks else FLOAT64_TOLERANCE,
     )
     return Exported((check,), loading_call(source))
 

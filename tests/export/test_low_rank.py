@@ -9,11 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from ramda_cli.errors import FileFormatError
-from ramda_cli.export import load, save
+from ramda_cli.export import load, read_tensors, save
+from ramda_cli.export.dense import dense_module
+from ramda_cli.file_header import read_header
 from ramda_cli.models.loaded import ModelSource
 from ramda_cli.structure import Support, discover, identify, zero_
+from ramda_cli.structure.cost import CostModel
+from ramda_cli.structure.matrices import Matrix
 from ramda_cli.surgery import remove
-from ramda_cli.surgery.factorize import factorize
+from ramda_cli.surgery.factorize import factorize, with_products
 from ramda_cli.surgery.low_rank_layers import LowRankConv, LowRankLinear
 from tests.export.helpers import rewrite
 
@@ -127,3 +131,65 @@ def test_not_before(source: ModelSource | None, tmp_path: Path) -> None:
     thin, found = factorize(smaller, {"blocks.0.mlp.fc1.weight": 20})
     with pytest.raises(ValueError, match="factorize, then remove"):
         save(thin, replace(plan, ranks=found.ranks), tmp_path / "model.safetensors")
+
+
+def test_the_dense_class_takes_the_products(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    smaller, _ = written(vit(), VIT, path)
+    state, plan = read_tensors(path), read_header(path)["plan"]
+    dense = dense_module(SOURCE, state, plan["kept"], read_header(path)["ranks"]).eval()
+    assert set(dense.state_dict()) == set(vit().state_dict())
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(dense(x), smaller(x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_dense_class_takes_products_without_channels(tmp_path: Path) -> None:
+    thin, found = factorize(vit(), {"blocks.0.mlp.fc1.weight": 20})
+    structure = discover(thin, torch.randn(2, 3, 32, 32))
+    zero_(thin, structure, {"blocks.0.mlp.fc1.up": [3, 5], "blocks.1.mlp.fc1": [0]})
+    smaller, plan = remove(thin, structure, identify(thin, structure), source=SOURCE)
+    path = tmp_path / "model.safetensors"
+    save(smaller, replace(plan, ranks=found.ranks), path)
+    document = read_header(path)
+    dense = dense_module(SOURCE, read_tensors(path), document["plan"]["kept"], document["ranks"])
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(dense.eval()(x), smaller(x), rtol=1e-4, atol=1e-5)
+
+
+def test_factors_that_are_missing_are_a_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    written(vit(), VIT, path)
+    state, plan = read_tensors(path), read_header(path)["plan"]
+    with pytest.raises(FileFormatError, match="its plan does not fit blocks"):
+        dense_module(SOURCE, state, plan["kept"], {"blocks.0.mlp.fc2": 3})
+
+
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(60, 16, padding_idx=0)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.table(ids).mean(1))
+
+
+def test_an_embedding_may_be_a_product(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    words, path = Words().eval(), tmp_path / "model.safetensors"
+    ids = torch.randint(60, (2, 7))
+    thin, found = factorize(words, {"table.weight": 4})
+    assert dict(found.ranks) == {"table": 4}
+    exact = with_products(words, thin, found)
+    torch.testing.assert_close(thin.double()(ids), exact(ids), rtol=1e-12, atol=1e-12)
+    thin = thin.float()
+    structure = discover(thin, ids)
+    smaller, plan = remove(thin, structure, Support({}, {}), source=None)
+    save(smaller, replace(plan, ranks=found.ranks), path)
+    torch.testing.assert_close(load(path)(ids), thin(ids))
+    cost = CostModel(discover(words, ids), (Matrix("table.weight", 60, 16),))
+    kept = cost.channels.copy()
+    kept[-1] = 4
+    told = CostModel(structure)
+    for metric in ("macs", "params"):
+        assert cost.measure(metric, kept) == told.measure(metric, told.channels)

@@ -22,17 +22,19 @@ def bench() -> dict[str, object]:
         rounds=3,
         warm_up=1,
         reference=True,
+        low_rank=True,
     )
 
 
 def test_figures_follow_from_one_another(bench: dict[str, object]):
-    adamw, ramda, free, reference = bench["arms"]
+    adamw, ramda, free, reference, nuclear, seldom = bench["arms"]
     assert adamw["name"] == "AdamW(fused=True)"
     assert adamw["ratio"] == adamw["training_ratio"] == 1.0
-    for arm in (adamw, ramda, free, reference):
+    for arm in (adamw, ramda, free, reference, nuclear, seldom):
         assert 0 < arm["step_ms"] <= arm["step_ms_p90"]
         assert arm["step_ms"] < arm["training_step_ms"]
-    assert reference["moved_bytes"] is None
+    assert reference["moved_bytes"] is nuclear["moved_bytes"] is seldom["moved_bytes"] is None
+    assert "every 10 steps" in seldom["name"]
     assert free["moved_bytes"] == 32
     assert 32 < ramda["moved_bytes"] <= 44
     speed = ramda["moved_bytes"] * bench["params"] / (1e-3 * ramda["step_ms"])
