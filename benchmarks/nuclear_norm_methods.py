@@ -27,9 +27,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramda_cli.config.loading import load_config
+from ramda_cli.data.build import build_data
+from ramda_cli.models.files import call_factory, load_factory
 from ramda_cli.optimizers import RAMDA, RMDA, LowRankPenalty, ProxGen, ProximalOptimizer, ProxSGD
 from ramda_cli.optimizers.dual_averaging import DualAveraging
-from ramda_cli.pipeline.loading import load_run
 from ramda_cli.regularizers import NuclearNorm
 
 LABELS = {
@@ -67,9 +68,10 @@ def train(options: argparse.Namespace) -> None:
     """Train, and write one JSON document."""
     config = load_config(options.config, {}, [*options.sets, f"training.seed={options.seed}"])
     training = config.training
+    factory, preprocessing = load_factory(config.model.name)
     torch.manual_seed(options.seed)
-    loaded, data = load_run(config)
-    model = loaded.module
+    model = call_factory(factory, config.model.name)
+    data = build_data(config.data, preprocessing, seed=options.seed)
     optimizer = build_optimizer(options, model, momentum=training.momentum, eps=training.eps)
     history: list[dict[str, float]] = []
     masks = torch.Generator().manual_seed(options.seed)
