@@ -12,11 +12,11 @@ from ramda_cli.data.bundle import DataBundle
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.observer import Observer
 from ramda_cli.pipeline.proving import Proven, proof_batches, prove
-from ramda_cli.pipeline.ranks import ranks_lost
+from ramda_cli.pipeline.ranks import counterparts, ranks_lost
 from ramda_cli.pipeline.targets import Planned, held_for_widths, require_reached
 from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, Support, discover, identify
-from ramda_cli.structure.widths import hold_back, plan_widths
+from ramda_cli.structure.widths import hold_back
 from ramda_cli.surgery import RemovalPlan, remove
 from ramda_cli.surgery.factorize import Factorization, factorize, with_products
 
@@ -91,14 +91,10 @@ def cut(
         wanted = {matrix.parameter: max(1, ranks[matrix.parameter][0]) for matrix in matrices}
         factored, factorization = factorize(model, wanted)
         # Removal knows layers by what the graph says of them.
-        structure = discover(
-            factored, loaded.example_inputs, keep=settings.keep, residual=settings.residual
-        )
-        zero = identify(factored, structure)
-        known = {name: zero.removable[name] for name in support.removable if name in zero.removable}
-        widths = plan_widths(structure.groups, round_to=settings.round_to, uniform=False)
-        removable = hold_back(Support(known, {}), structure.groups, widths)
-        smaller, plan = remove(factored, structure, removable, source=loaded.source)
+        again = discover(factored, loaded.example_inputs, residual=settings.residual)
+        names = counterparts(structure, again)
+        removable = {names[name]: channels for name, channels in support.removable.items()}
+        smaller, plan = remove(factored, again, Support(removable, {}), source=loaded.source)
         plan = replace(plan, ranks=factorization.ranks)
     else:
         smaller, plan = remove(model, structure, support, source=loaded.source)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ramda_cli.errors import ConfigError
 from ramda_cli.report.document import MatrixEntry
 from ramda_cli.structure import Structure
-from ramda_cli.structure.groups import FixedChannels
+from ramda_cli.structure.groups import DependencyGroup, FixedChannels
 from ramda_cli.structure.matrices import Matrix
 from ramda_cli.structure.support import shared_parameters
 from ramda_cli.surgery.low_rank_layers import can_be_two, most_rank
@@ -63,6 +63,15 @@ def hold_channels(structure: Structure, matrices: Sequence[Matrix]) -> Structure
     return replace(structure, groups=tuple(groups), fixed=(*structure.fixed, *fixed))
 
 
+def counterparts(structure: Structure, factored: Structure) -> dict[str, str]:
+    """Return for each group the name that it has where its layer has become two.
+
+    What a group penalizes does not become two; what makes its channels may.
+    """
+    by_slices = {_slices(group): group.name for group in factored.groups}
+    return {group.name: by_slices[_slices(group)] for group in structure.groups}
+
+
 def ranks_lost(
     matrices: Sequence[Matrix], ranks: Mapping[str, tuple[int, int]]
 ) -> dict[str, range]:
@@ -110,6 +119,10 @@ def matrix_entries(
         )
         for matrix in matrices
     )
+
+
+def _slices(group: DependencyGroup) -> frozenset[tuple[str, int]]:
+    return frozenset((part.parameter, part.dim) for part in group.penalized)
 
 
 def _matrix(path: str, layer: nn.Module) -> Matrix:

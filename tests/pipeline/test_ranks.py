@@ -9,7 +9,7 @@ from torch import nn
 
 import ramda_cli
 from ramda_cli.config.loading import load_config
-from ramda_cli.config.schema import RunConfig
+from ramda_cli.config.schema import ModelConfig, RunConfig
 from ramda_cli.errors import ConfigError, TargetError
 from ramda_cli.pipeline.prune import prune
 from ramda_cli.pipeline.ranks import choose_matrices, hold_channels, ranks_lost
@@ -183,3 +183,40 @@ def test_what_does_not_go_together_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="every rank and removable channel"):
         prune(run_of(tmp_path, "*", target={"macs": 0.01}), Recorder())
     assert not (tmp_path / "out").exists()
+
+
+BOTTLENECK = """
+import torch
+from torch import nn
+
+PREPROCESSING = {"input_size": (1, 8, 8), "mean": (0.3,), "std": (0.4,)}
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wide = nn.Linear(64, 96)
+        self.inner = nn.Linear(96, 80)
+        self.head = nn.Linear(80, 10)
+
+    def forward(self, x):
+        return self.head(self.inner(self.wide(x.flatten(1)).relu()).relu())
+
+def net():
+    torch.manual_seed(0)
+    return Net()
+"""
+
+
+def test_channels_that_a_product_makes_go_too(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(BOTTLENECK)
+    config = run_of(tmp_path, "wide", target={"params": 0.3}, epochs=4)
+    # With half of all channels there must be ranks that go.
+    half = config.structure.model_copy(update={"floor": 0.35})
+    model = ModelConfig(name=f"{tmp_path / 'net.py'}:net")
+    config = config.model_copy(update={"model": model, "structure": half})
+    report: Any = prune(config, Recorder())
+    groups = {group["name"]: group for group in report["groups"]}
+    assert groups["wide"]["kept"] < 96
+    assert report["matrices"][0]["factorized"]
+    counted = parameters_in(tmp_path / "out" / "model.safetensors")
+    assert counted == report["size"]["pruned"]["params"] <= 0.3 * report["size"]["dense"]["params"]
