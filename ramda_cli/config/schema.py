@@ -406,11 +406,6 @@ class RunConfig(_Section):
                 "target and training.rank_weight exclude each other",
                 hint="give --target to ask for a size, or --weight to set the regularization",
             )
-        if self.target is not None and self.target.latency is not None and self.structure.low_rank:
-            raise ConfigError(
-                "a target of latency cannot choose ranks: the table of operators has none",
-                hint="give --target macs=0.5, and look at the latency in the report",
-            )
         if self.target is not None and self.training.regularizer != "group-lasso":
             raise ConfigError(
                 f"training.regularizer {self.training.regularizer} plays no part with a target,"

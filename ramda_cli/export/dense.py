@@ -105,6 +105,8 @@ def _complete(
 ) -> dict[str, Tensor]:
     """Return the tensors of the class by name."""
     missing = next((name for name in shapes if name not in smaller), None)
+    if missing is not None and f"{missing.rpartition('.')[0]}.down.weight" in smaller:
+        raise _only_dense(f"{source.name} has no layers of low rank")
     if missing is not None:
         raise ModelError(
             f"{source.name} needs {missing}, which the pruned model does not have",

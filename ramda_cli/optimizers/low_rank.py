@@ -20,8 +20,6 @@ from ramda_cli.subproblem import LowRankSolver
 OF_MATRICES = {"low_rank_rank", "low_rank_left", "low_rank_right", "low_rank_age"}
 """What the state of a matrix holds that has not its shape."""
 
-_TINY = torch.finfo(torch.float32).tiny
-
 
 @dataclass(frozen=True)
 class LowRankPenalty:
@@ -145,7 +143,8 @@ def _solve(
             state["low_rank_subgradient"] = found.subgradient[place].reshape(shape)
         elif hold:
             rest = w[place] - d[place] * state["low_rank_solution"]
-            state["low_rank_subgradient"] = rest / max(shrinkage[place], _TINY)
+            by = shrinkage[place]
+            state["low_rank_subgradient"] = rest / by if by > 0 else torch.zeros_like(rest)
         if hold:
             _hold(state)
     solutions = [state["low_rank_solution"] for state in states]

@@ -96,5 +96,5 @@ def leading_factors(
     return {
         name: (vectors[name][:, :rank] / scales[name], vectors[name][:, :rank] * scales[name])
         for name, rank in rule.choose(squares).items()
-        if rank < full_rank(points[name])
+        if name in points and rank < full_rank(points[name])
     }

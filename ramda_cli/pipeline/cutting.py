@@ -12,7 +12,7 @@ from ramda_cli.data.bundle import DataBundle
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.observer import Observer
 from ramda_cli.pipeline.proving import Proven, proof_batches, prove
-from ramda_cli.pipeline.ranks import counterparts, ranks_lost
+from ramda_cli.pipeline.ranks import ranks_lost
 from ramda_cli.pipeline.targets import Planned, held_for_widths, require_reached
 from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, Support, discover, identify
@@ -80,24 +80,17 @@ def cut(
     observer.stage("remove", "zero channels" if not ranks else "lost ranks and zero channels")
     found = identify(model, structure)
     support = hold_back(found, structure.groups, planned.widths)
-    matrices = planned.cost.matrices
-    lost = ranks_lost(matrices, ranks)
-    cost = planned.cost
+    matrices, cost = planned.cost.matrices, planned.cost
+    wanted = {matrix.parameter: max(1, ranks[matrix.parameter][0]) for matrix in matrices}
+    factored, factorization = factorize(model, wanted) if wanted else (model, Factorization({}, {}))
+    lost = ranks_lost(matrices, ranks, factorization.ranks)
     kept = cost.kept({**support.removable, **lost})
     require_reached(planned, kept)
-
-    factored, factorization = model, Factorization({}, {})
-    if matrices:
-        wanted = {matrix.parameter: max(1, ranks[matrix.parameter][0]) for matrix in matrices}
-        factored, factorization = factorize(model, wanted)
+    if factorization.ranks:
         # Removal knows layers by what the graph says of them.
-        again = discover(factored, loaded.example_inputs, residual=settings.residual)
-        names = counterparts(structure, again)
-        removable = {names[name]: channels for name, channels in support.removable.items()}
-        smaller, plan = remove(factored, again, Support(removable, {}), source=loaded.source)
-        plan = replace(plan, ranks=factorization.ranks)
-    else:
-        smaller, plan = remove(model, structure, support, source=loaded.source)
+        structure = discover(factored, loaded.example_inputs, residual=settings.residual)
+    smaller, plan = remove(factored, structure, support, source=loaded.source)
+    plan = replace(plan, ranks=factorization.ranks)
     smaller.eval()
     size = cost.size(kept)
     gone = [counted(cost.size().channels - size.channels, "channel")]

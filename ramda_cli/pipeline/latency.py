@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,8 +13,10 @@ from ramda_cli.latency import model_of_widths
 from ramda_cli.observer import Observer, SilentObserver
 from ramda_cli.pipeline.devices import device_name
 from ramda_cli.report.document import Latency, LatencyEntry, RatioEntry, TimingEntry
-from ramda_cli.structure import Structure
+from ramda_cli.structure import Structure, discover
+from ramda_cli.structure.matrices import Matrix
 from ramda_cli.structure.size_terms import Counts
+from ramda_cli.surgery.factorize import thin_model
 from ramda_cli.tasks.inputs import ExampleInputs
 
 _SECONDS = 4.0
@@ -31,6 +34,7 @@ class Stopwatch:
         device: where to measure.
         dense_ns: the dense model's nanoseconds, of which the result is then the measured share.
         observer: is told of what was measured.
+        matrices: weights that may lose ranks, which are counted after the groups.
         readings: what was measured so far, by the kept channels.
     """
 
@@ -40,6 +44,7 @@ class Stopwatch:
     device: torch.device
     dense_ns: float | None
     observer: Observer
+    matrices: tuple[Matrix, ...] = ()
     readings: dict[tuple[float, ...], float] = field(default_factory=dict)
 
     def __call__(self, kept: Counts) -> float | None:
@@ -51,7 +56,7 @@ class Stopwatch:
             self.device, ("eager",), (1,), threads=torch.get_num_threads(), seconds=_SECONDS
         )
         try:
-            smaller = model_of_widths(self.dense, self.structure, kept)
+            smaller = self._model_of(kept)
             (measured,) = measure(self.dense, smaller, self.inputs, plan, SilentObserver())
         except (BenchError, torch.OutOfMemoryError) as error:
             self.observer.note(f"the channels follow the latency table alone: {first_line(error)}")
@@ -62,6 +67,23 @@ class Stopwatch:
         self.observer.stage("latency", f"{found / 1e6:.3g} ms with the channels chosen")
         self.readings[tuple(kept.tolist())] = found
         return found
+
+    def _model_of(self, kept: Counts) -> nn.Module:
+        if not self.matrices:
+            return model_of_widths(self.dense, self.structure, kept)
+        groups = len(self.structure.groups)
+        counts = zip(self.matrices, kept[groups:], strict=True)
+        ranks = {each.layer: int(rank) for each, rank in counts if rank < each.full_rank}
+        thin = thin_model(self.dense, ranks)
+        if not groups:
+            return thin
+        wanted = {
+            group.name: count
+            for group, count in zip(self.structure.groups, kept[:groups], strict=True)
+        }
+        found = discover(thin, self.inputs)
+        widths = [wanted.get(group.name, group.channels) for group in found.groups]
+        return model_of_widths(thin, found, np.array(widths, dtype=np.float64))
 
 
 def plan_benchmark(

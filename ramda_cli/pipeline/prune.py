@@ -1,6 +1,7 @@
 """`ramda prune` as a straight line: load, discover, train, identify, remove, verify, export."""
 
 import copy
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -35,6 +36,7 @@ from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.report.document import Latency
 from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, discover, input_channel_structure
+from ramda_cli.structure.matrices import Matrix
 from ramda_cli.tasks import IMAGE_CLASSIFICATION
 from ramda_cli.training.randomness import is_random
 from ramda_cli.training.regularizer import build_regularizer
@@ -79,7 +81,8 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         keep=config.structure.keep,
         residual=config.structure.residual,
     )
-    matrices = choose_matrices(loaded.module, config.structure.low_rank)
+    settings = config.structure
+    matrices = choose_matrices(loaded.module, settings.low_rank, keep=settings.keep)
     structure = hold_channels(structure, matrices)
     planned = plan_target(
         config, loaded, structure, device=device, observer=observer, matrices=matrices
@@ -90,7 +93,7 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         observer.note(note)
     notes = (*notes, *decisions, *planned.notes)
     cost = planned.cost
-    penalized = _penalties(config, structure, loaded)
+    penalized = _penalties(config, structure, loaded, matrices)
     found = [counted(len(structure.groups), "group")]
     found.append(counted(cost.size().channels, "channel"))
     if matrices:
@@ -167,10 +170,13 @@ def _device(device: torch.device) -> str:
     return f"{device} ({device_name(device)})"
 
 
-def _penalties(config: RunConfig, structure: Structure, loaded: LoadedModel) -> list[Penalty]:
+def _penalties(
+    config: RunConfig, structure: Structure, loaded: LoadedModel, matrices: Sequence[Matrix]
+) -> list[Penalty]:
     regularizer = build_regularizer(config.training)
     if config.structure.penalize == "paper":
-        return penalties(input_channel_structure(loaded.module), regularizer)
+        alone = input_channel_structure(loaded.module)
+        return penalties(hold_channels(alone, matrices), regularizer)
     return penalties(structure, regularizer)
 
 

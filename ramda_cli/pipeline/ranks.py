@@ -1,29 +1,36 @@
 """Which weights lose ranks, which channels stay for their sake, and what became of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ramda_cli.errors import ConfigError
 from ramda_cli.report.document import MatrixEntry
 from ramda_cli.structure import Structure
-from ramda_cli.structure.groups import DependencyGroup, FixedChannels
+from ramda_cli.structure.groups import FixedChannels
 from ramda_cli.structure.matrices import Matrix
-from ramda_cli.structure.support import shared_parameters
-from ramda_cli.surgery.low_rank_layers import can_be_two, most_rank
+from ramda_cli.structure.support import named_tensors, shared_parameters
+from ramda_cli.surgery.low_rank_layers import can_be_two, has_hooks, most_rank
 
 _POINTS = 64
 """Singular values of a matrix that a report has; of more some are left out."""
 
 
-def choose_matrices(model: nn.Module, patterns: Sequence[str]) -> tuple[Matrix, ...]:
+def choose_matrices(
+    model: nn.Module, patterns: Sequence[str], *, keep: Sequence[str] = ()
+) -> tuple[Matrix, ...]:
     """Return the weights of the layers that match, in the model's order.
 
-    A pattern takes of what it matches what can become two layers; an embedding is taken only where
-    its name is given whole, as looking up a row of a product is slower.
+    A pattern takes of what it matches what can become two layers and is trained; an embedding is
+    taken only where its name is given whole, as looking up a row of a product is slower.
+
+    Args:
+        model: left as it is.
+        patterns: globs of paths.
+        keep: globs of paths that are spared.
 
     Raises:
         ConfigError: a pattern matches nothing that can.
@@ -33,7 +40,12 @@ def choose_matrices(model: nn.Module, patterns: Sequence[str]) -> tuple[Matrix, 
     able = {
         path: layer
         for path, layer in layers.items()
-        if can_be_two(layer) and most_rank(layer) > 0 and id(layer.weight) not in shared
+        if can_be_two(layer)
+        and most_rank(layer) > 0
+        and layer.weight.requires_grad
+        and id(layer.weight) not in shared
+        and not has_hooks(layer)
+        and not any(fnmatchcase(path, pattern) for pattern in keep)
     }
     chosen: set[str] = set()
     for pattern in patterns:
@@ -50,11 +62,14 @@ def choose_matrices(model: nn.Module, patterns: Sequence[str]) -> tuple[Matrix, 
 
 
 def hold_channels(structure: Structure, matrices: Sequence[Matrix]) -> Structure:
-    """Return the structure without the groups that penalize a weight which loses ranks."""
+    """Return the structure without the groups that a weight which loses ranks makes or reads.
+
+    Fewer rows or columns would change which rank pays.
+    """
     of_rank = {matrix.parameter for matrix in matrices}
     groups, fixed = [], []
     for group in structure.groups:
-        shared = next((p.parameter for p in group.penalized if p.parameter in of_rank), None)
+        shared = next((p.parameter for p in group.coupled if p.parameter in of_rank), None)
         if shared is None:
             groups.append(group)
         else:
@@ -63,23 +78,23 @@ def hold_channels(structure: Structure, matrices: Sequence[Matrix]) -> Structure
     return replace(structure, groups=tuple(groups), fixed=(*structure.fixed, *fixed))
 
 
-def counterparts(structure: Structure, factored: Structure) -> dict[str, str]:
-    """Return for each group the name that it has where its layer has become two.
-
-    What a group penalizes does not become two; what makes its channels may.
-    """
-    by_slices = {_slices(group): group.name for group in factored.groups}
-    return {group.name: by_slices[_slices(group)] for group in structure.groups}
-
-
 def ranks_lost(
-    matrices: Sequence[Matrix], ranks: Mapping[str, tuple[int, int]]
+    matrices: Sequence[Matrix],
+    ranks: Mapping[str, tuple[int, int]],
+    two: Collection[str] | None = None,
 ) -> dict[str, range]:
-    """Return for each matrix that becomes two which ranks go, as removed channels are told."""
+    """Return for each matrix that becomes two which ranks go, as removed channels are told.
+
+    Args:
+        matrices: weights that may lose ranks.
+        ranks: rank and full rank of each.
+        two: paths of the layers that have become two, where that is known.
+    """
     lost = {}
     for matrix in matrices:
         rank = max(1, ranks[matrix.parameter][0])
-        if rank <= matrix.largest_paying_rank and rank < matrix.full_rank:
+        pays = rank <= matrix.largest_paying_rank and rank < matrix.full_rank
+        if pays if two is None else matrix.layer in two:
             lost[matrix.parameter] = range(matrix.full_rank - rank)
     return lost
 
@@ -111,7 +126,7 @@ def matrix_entries(
             rows=matrix.rows,
             cols=matrix.cols,
             full_rank=matrix.full_rank,
-            rank=ranks[matrix.parameter][0],
+            rank=max(1, ranks[matrix.parameter][0]),
             factorized=matrix.parameter not in dense,
             reason=dense.get(matrix.parameter),
             before=before[matrix.parameter],
@@ -121,10 +136,6 @@ def matrix_entries(
     )
 
 
-def _slices(group: DependencyGroup) -> frozenset[tuple[str, int]]:
-    return frozenset((part.parameter, part.dim) for part in group.penalized)
-
-
 def _matrix(path: str, layer: nn.Module) -> Matrix:
     weight = layer.get_parameter("weight")
     return Matrix(f"{path}.weight", weight.shape[0], weight[0].numel())
@@ -132,9 +143,16 @@ def _matrix(path: str, layer: nn.Module) -> Matrix:
 
 @torch.no_grad()
 def _spectrum(model: nn.Module, matrix: Matrix) -> tuple[float, ...]:
-    weight = model.get_submodule(matrix.layer).weight
-    if not isinstance(weight, Tensor):
-        raise TypeError(f"{matrix.parameter} is no tensor")
+    tensors = named_tensors(model)
+    down, up = (tensors.get(f"{matrix.layer}.{name}.weight") for name in ("down", "up"))
+    if down is None or up is None:
+        if matrix.parameter not in tensors:
+            return ()  # a graph leaves out what nothing uses
+        weight = tensors[matrix.parameter]
+    elif len(up) == matrix.rows:
+        weight = up.flatten(1) @ down.flatten(1)
+    else:
+        weight = down @ up.mT  # of an embedding
     short = weight.detach().cpu().flatten(1).double()
     short = short.mT if short.shape[0] > short.shape[1] else short
     squares = torch.linalg.eigvalsh(short @ short.mT).flip(0).clamp_min(0.0)

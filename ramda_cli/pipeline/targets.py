@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,8 +11,8 @@ from ramda_cli.config.schema import RunConfig
 from ramda_cli.errors import ConfigError, StructureError, TargetError
 from ramda_cli.latency import LatencyTable, measure_table
 from ramda_cli.models.loaded import LoadedModel
-from ramda_cli.observer import Observer
-from ramda_cli.pipeline.latency import Stopwatch
+from ramda_cli.observer import Observer, SilentObserver
+from ramda_cli.pipeline.latency import Stopwatch, measure_latency, plan_benchmark
 from ramda_cli.pipeline.native_widths import families_of_settings
 from ramda_cli.report.document import Asked, Latency, Reached
 from ramda_cli.report.formatting import counted
@@ -26,6 +26,13 @@ from ramda_cli.training import Budget, Limit, Measure, plan_budget
 
 _CLOSE = 0.1
 """How far above the asked one a measured latency still meets it."""
+
+_DENSE_SECONDS = 4.0
+
+_OF_MACS = (
+    "the latency is taken to follow the MACs until the ranks are final; then the smaller model is"
+    " timed, and the choice corrected"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,14 +99,20 @@ def plan_target(
     references: dict[str, float] = {}
     measured: dict[str, Measure] = {}
     if target.latency is not None:
-        table = _add_latency(cost, config, loaded, structure, device, observer)
+        if matrices:
+            dense_ns = _add_latency_of_macs(cost, loaded, device, observer)
+            notes = (*notes, _OF_MACS)
+        else:
+            table = _add_latency(cost, config, loaded, structure, device, observer)
+            dense_ns = table.dense_ns
+            notes = (*notes, _describe(table))
         # Dense widths suit hardware better than what was fitted: a share is of what was measured.
-        references["latency"] = table.dense_ns
+        references["latency"] = dense_ns
         measured["latency"] = Stopwatch(
             copy.deepcopy(loaded.module).cpu().eval(), structure, loaded.example_inputs, device,
-            dense_ns=table.dense_ns if target.latency <= 1 else None, observer=observer,
+            dense_ns=dense_ns if target.latency <= 1 else None, observer=observer,
+            matrices=cost.matrices,
         )  # fmt: skip
-        notes = (*notes, _describe(table))
     every = with_ranks(widths, matrices, round_to=settings.round_to) if matrices else widths
     budget = plan_budget(
         cost, target,
@@ -219,6 +232,23 @@ def _add_latency(
     )  # fmt: skip
     cost.add("latency", table.products)
     return table
+
+
+def _add_latency_of_macs(
+    cost: CostModel, loaded: LoadedModel, device: torch.device, observer: Observer
+) -> float:
+    """Make a latency that is in proportion to the MACs a cost; return the dense model's."""
+    plan = plan_benchmark(device, seconds=_DENSE_SECONDS, runtimes=("eager",), batch_sizes=(1,))
+    observer.stage("latency", "timing the dense model")
+    dense = copy.deepcopy(loaded.module).cpu().eval()
+    (measured,) = measure_latency(
+        None, dense, loaded.example_inputs, plan, SilentObserver()
+    ).measurements
+    dense_ns = 1e6 * measured.pruned.median_ms
+    macs = cost.products("macs")
+    share = dense_ns / max(1, cost.macs(cost.channels))
+    cost.add("latency", replace(macs, coefficient=macs.coefficient * share))
+    return dense_ns
 
 
 def _describe(table: LatencyTable) -> str:

@@ -113,7 +113,7 @@ def _headline(report: Report) -> str:
         made = "a checkpoint in which another tool had zeroed whole channels,"
     else:
         data = escaped(_data_name(report.data))
-        made = f"fine-tuned on {data} until {_zeros(report)},"
+        made = f"fine-tuned on {data} until {_zeros(report) or 'the run ended'},"
     figures = "" if report.accuracy is None else " The figures are of the validation data."
     return (
         f"# {escaped(_title(report))}\n\n{source}, {made} and made smaller by that."

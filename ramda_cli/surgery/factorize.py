@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ramda_cli.structure.support import shared_parameters
 from ramda_cli.surgery.low_rank_layers import (
     can_be_two,
+    has_hooks,
     low_rank_like,
     most_rank,
     product,
@@ -79,11 +80,29 @@ def factorize(model: nn.Module, ranks: Mapping[str, int]) -> tuple[nn.Module, Fa
     return smaller, Factorization(taken, dense)
 
 
+def thin_model(model: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
+    """Return a copy whose layers are two of these ranks, with random factors: for its speed.
+
+    Args:
+        model: left as it is.
+        ranks: by the path of the layer.
+    """
+    thin = copy.deepcopy(model)
+    for path, rank in ranks.items():
+        layer = thin.get_submodule(path)
+        two = low_rank_like(layer, rank)
+        if two is not None:
+            for factor in (two.down, two.up):
+                factor.reset_parameters()
+            set_module_(thin, layer, two)
+    return thin
+
+
 def _why_dense(layer: nn.Module, leaf: str, weight: Tensor, rank: int) -> str | None:
     """Return why a weight stays as it is; None where it becomes two."""
     if leaf != "weight" or not can_be_two(layer):
         return f"a {type(layer).__name__} is not made of two layers"
-    if layer._forward_hooks or layer._forward_pre_hooks:
+    if has_hooks(layer):
         return "hooks are registered on it"
     most = most_rank(layer)
     if rank > most:

@@ -136,12 +136,19 @@ def low_rank_like(layer: nn.Module, rank: int) -> LowRankLayer | None:
 
 def can_be_two(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv1d | nn.Conv2d | nn.Embedding]:
     """Tell whether a layer is of a kind that two of low rank can replace."""
+    if not isinstance(layer._parameters.get("weight"), nn.Parameter):
+        return False  # a parametrization makes it
     # Subclasses may compute something else.
     if type(layer) is nn.Embedding:
         return layer.max_norm is None and not layer.sparse
     if type(layer) in (nn.Conv1d, nn.Conv2d):
         return isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.groups == 1
     return type(layer) is nn.Linear
+
+
+def has_hooks(layer: nn.Module) -> bool:
+    """Tell whether something is done before or after it, which two layers would not do."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 @torch.no_grad()

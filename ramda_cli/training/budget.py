@@ -332,6 +332,11 @@ def _limit(
 ) -> Limit:
     name, unit = metric.replace("_", "-"), _UNITS.get(metric, 1)
     dense = cost.measure(metric, cost.channels)
+    if dense == 0:
+        raise TargetError(
+            f"the model has no {name} that can go",
+            hint="ask for another metric, such as --target params=0.5",
+        )
     whole = dense if reference is None else reference
     # A share is what was written: 0.043 of 5,000 is 215, and 214 in binary.
     share = math.floor(Decimal(repr(amount)) * Decimal(whole))

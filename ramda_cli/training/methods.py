@@ -26,7 +26,7 @@ from ramda_cli.regularizers import NuclearNorm
 from ramda_cli.structure.matrices import Matrix
 from ramda_cli.structure.support import named_tensors
 from ramda_cli.training.budget import Budget, Mask
-from ramda_cli.training.rank_rule import RankBudgetRule
+from ramda_cli.training.rank_rule import HeldRanks, RankBudgetRule
 from ramda_cli.training.rules import RAMP_END, WARM_UP_END, BudgetRule, ConstantRule, ZeroSetRule
 
 WEIGHT_DECAY = 1e-2
@@ -84,8 +84,11 @@ class Method:
         return Method(self.config, (), (), optimizer, None, self.freeze_step)
 
     def hold(self, zero: Mask, *, macs_share: float) -> None:
-        """Keep these channels at zero from here on, and shrink none."""
+        """Keep these channels at zero, and ranks as they are, from here on, and shrink none."""
         self.optimizer.thresholds = ConstantRule(zero, macs_share=macs_share)
+        if self.matrices:
+            ranks = self.optimizer.ranks()
+            self.optimizer.rank_rule = HeldRanks({name: rank for name, (rank, _) in ranks.items()})
 
 
 def build_method(

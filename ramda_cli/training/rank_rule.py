@@ -70,6 +70,7 @@ class RankBudgetRule:
         self._step = 0
         self._zero: Mask = np.zeros(int(units.sum()), dtype=bool)
         self._importance = torch.zeros(self._channels, dtype=torch.float64)
+        self._moves = np.ones(self._channels, dtype=bool)
         self._sums: dict[str, tuple[Tensor, Tensor]] = {}
 
     @property
@@ -97,10 +98,9 @@ class RankBudgetRule:
                 squares = torch.ones_like(squares)
             rows, cols = squares.sum(1), squares.sum(0)
             if name in self._sums:
-                self._sums[name][0].add_(rows)
-                self._sums[name][1].add_(cols)
-            else:
-                self._sums[name] = rows, cols
+                before = self._sums[name]
+                rows, cols = rows + before[0].to(rows), cols + before[1].to(cols)
+            self._sums[name] = rows, cols
 
     def metric(self, name: str) -> tuple[Tensor, Tensor]:
         """Return √a and √b."""
@@ -123,6 +123,7 @@ class RankBudgetRule:
         self._importance += test.change().double().square().cpu()
         zero = torch.from_numpy(self.zero).to(test.crit.device)
         moves = torch.isfinite(test.crit)
+        self._moves = moves.cpu().numpy()
         return Threshold(zero & moves, torch.zeros_like(test.crit))
 
     def state_dict(self) -> dict[str, Any]:
@@ -153,7 +154,7 @@ class RankBudgetRule:
         saving = self._budget.saving[: self._channels]
         importance = self._importance.numpy() / (1.0 + HYSTERESIS * self.zero)
         of_channels = np.full(self._channels, np.inf)
-        np.divide(importance, saving, out=of_channels, where=saving > 0)
+        np.divide(importance, saving, out=of_channels, where=(saving > 0) & self._moves)
         scores = [of_channels]
         for matrix, first, each, most in zip(
             self._matrices,
@@ -176,6 +177,35 @@ class RankBudgetRule:
         gone = 1.0 - (1.0 - progress) ** 3
         budget = self._budget
         return np.round(budget.dense - gone * (budget.dense - budget.counts)).astype(np.int64)
+
+
+class HeldRanks:
+    """Keeps the ranks that weights have, in the metric of the identity.
+
+    Args:
+        ranks: by parameter.
+    """
+
+    def __init__(self, ranks: Mapping[str, int]) -> None:
+        self._ranks = ranks
+        self._ones: dict[str, tuple[Tensor, Tensor]] = {}
+        self.due = True
+
+    def take(self, gradients: Mapping[str, Tensor]) -> None:
+        """Look at the shapes; singular values are taken once."""
+        self.due = not self._ones
+        for name, gradient in gradients.items() if self.due else ():
+            matrix = gradient.flatten(1)
+            self._ones[name] = torch.ones_like(matrix[:, 0]), torch.ones_like(matrix[0])
+
+    def metric(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return ones."""
+        return self._ones[name]
+
+    def choose(self, squares: Mapping[str, Tensor]) -> Mapping[str, int]:
+        """Return the ranks."""
+        del squares
+        return self._ranks
 
 
 def hull(worth: Scores, first: int, first_saving: float, saving: float) -> Scores:
