@@ -53,6 +53,7 @@ def main() -> None:
     run.add_argument("--lr", type=float, required=True)
     run.add_argument("--weight", type=float, default=0.0)
     run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--every", type=int, default=1, help="steps of which one thresholds")
     run.add_argument("--set", action="append", default=[], dest="sets")
     run.add_argument("-o", "--output", type=Path, required=True)
     run.set_defaults(function=train)
@@ -73,6 +74,8 @@ def train(options: argparse.Namespace) -> None:
     model = call_factory(factory, config.model.name)
     data = build_data(config.data, preprocessing, seed=options.seed)
     optimizer = build_optimizer(options, model, momentum=training.momentum, eps=training.eps)
+    if isinstance(optimizer, ProximalOptimizer):
+        optimizer.threshold_every = options.every
     history: list[dict[str, float]] = []
     masks = torch.Generator().manual_seed(options.seed)
     stages = [0, *training.milestones, training.epochs]
@@ -111,7 +114,7 @@ def train(options: argparse.Namespace) -> None:
         print(json.dumps(history[-1]), file=sys.stderr, flush=True)
     document = {
         "method": options.method, "lr": options.lr, "weight": options.weight,
-        "momentum": training.momentum, "seed": options.seed, "epochs": training.epochs,
+        "momentum": training.momentum, "every": options.every, "seed": options.seed, "epochs": training.epochs,
         "milestones": list(training.milestones), "batch_size": config.data.batch_size,
         "train_size": data.train_size, "val_size": data.val_size,
         "metric": "loss" if hasattr(model, "objective") else "top-1 accuracy",

@@ -115,7 +115,7 @@ def _draw(
     from matplotlib.ticker import MaxNLocator
 
     with _figure(title, (4.8, 2.6)) as (figure, axes):
-        for (name, points), color in zip(curves, (_ACCENT, _SECOND), strict=False):
+        for (name, points), color in zip(curves, (_ACCENT, _SECOND, _THIRD), strict=False):
             if points:
                 marker = "." if len(points) <= _MOST_MARKERS else ""
                 axes.plot(*zip(*points, strict=True), color=color, label=name, marker=marker)
