@@ -114,7 +114,8 @@ def train(options: argparse.Namespace) -> None:
         print(json.dumps(history[-1]), file=sys.stderr, flush=True)
     document = {
         "method": options.method, "lr": options.lr, "weight": options.weight,
-        "momentum": training.momentum, "every": options.every, "seed": options.seed, "epochs": training.epochs,
+        "momentum": training.momentum, "every": options.every, "seed": options.seed,
+        "epochs": training.epochs,
         "milestones": list(training.milestones), "batch_size": config.data.batch_size,
         "train_size": data.train_size, "val_size": data.val_size,
         "metric": "loss" if hasattr(model, "objective") else "top-1 accuracy",
