@@ -11,7 +11,7 @@ _SHOWN: Final = (
     ("metric", "val", True),
     ("plain_metric", "val", False),
     ("group_sparsity", "group sparsity", True),
-    ("low_rank_level", "low-rank level", True),
+    ("low_rank_level", "low rank", True),
     ("macs_share", "MACs left", True),
 )
 

@@ -120,7 +120,8 @@ class RankBudgetRule:
 
     def __call__(self, test: ZeroTest) -> Threshold:
         """Return the channels that were chosen, and add to what each one is worth."""
-        self._importance += test.change().double().square().cpu()
+        if self._step <= self._freeze_step:
+            self._importance += test.change().double().square().cpu()
         zero = torch.from_numpy(self.zero).to(test.crit.device)
         moves = torch.isfinite(test.crit)
         self._moves = moves.cpu().numpy()
