@@ -152,9 +152,13 @@ def _solve(
 
 
 def _hold(state: dict[str, Tensor]) -> None:
-    """Remember what the columns or rows of the solution span."""
+    """Remember what the columns or rows of the solution span, where that is not everything."""
     solution, rank = state["low_rank_solution"], int(state["low_rank_rank"])
-    state["low_rank_left"] = state["low_rank_right"] = leading_basis(solution.flatten(1), rank)
+    for key in ("low_rank_left", "low_rank_right"):
+        state.pop(key, None)
+    if rank < full_rank(solution):
+        basis = leading_basis(solution.flatten(1), rank)
+        state["low_rank_left"] = state["low_rank_right"] = basis
     state["low_rank_age"] = torch.zeros((), dtype=torch.int64)
 
 
@@ -167,8 +171,9 @@ def _between(member: Moving, w: Tensor, d: Tensor, shrinkage: float) -> Tensor:
     """Return the solution of a step between two thresholdings."""
     state = member.state
     state["low_rank_age"] = state["low_rank_age"] + 1
-    point = (w - shrinkage * state["low_rank_subgradient"]) / d
-    state["low_rank_solution"] = project(state, point)
+    point = torch.add(w, state["low_rank_subgradient"], alpha=-shrinkage).div_(d)
+    spans_less = "low_rank_left" in state
+    state["low_rank_solution"] = project(state, point) if spans_less else point
     return state["low_rank_solution"]
 
 
