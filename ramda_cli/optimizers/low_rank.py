@@ -1,8 +1,8 @@
 """Matrices under a nuclear norm: the subproblem of one step, for all of one shape together.
 
 Singular values are what such a step costs. Where they are taken in every k-th step alone, the
-subgradient of the norm that was found last stays in between, and the solution is projected onto the
-columns that it had, so that the rank stays too.
+subgradient of the norm that was found last stays in between, the solution takes a step of 1 / max D
+down the slope, and it is projected onto the columns that it had, so that the rank stays too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -171,7 +171,10 @@ def _between(member: Moving, w: Tensor, d: Tensor, shrinkage: float) -> Tensor:
     """Return the solution of a step between two thresholdings."""
     state = member.state
     state["low_rank_age"] = state["low_rank_age"] + 1
-    point = torch.add(w, state["low_rank_subgradient"], alpha=-shrinkage).div_(d)
+    last = state["low_rank_solution"]
+    # To solve for it would divide what is left of W by D, and that may be tiny.
+    slope = (d * last).sub_(w).add_(state["low_rank_subgradient"], alpha=shrinkage)
+    point = last - slope.div_(d.max())
     spans_less = "low_rank_left" in state
     state["low_rank_solution"] = project(state, point) if spans_less else point
     return state["low_rank_solution"]
