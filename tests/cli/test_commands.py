@@ -453,7 +453,16 @@ def test_bench_names_what_is_wrong(
 
 def test_bench_optimizer_passes_its_flags(ramda: Run, pipeline: FakePipeline) -> None:
     flags = "--model m --device cpu --batch-size 3 --image-size 32 --rounds 5 --warm-up 7"
-    result = ramda("bench", "optimizer", *flags.split(), "--weight", "0.1", "--reference", "--json")
+    result = ramda(
+        "bench",
+        "optimizer",
+        *flags.split(),
+        "--weight",
+        "0.1",
+        "--reference",
+        "--low-rank",
+        "--json",
+    )
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout) == BENCH
     ((arguments, options),) = pipeline.calls
@@ -466,6 +475,7 @@ def test_bench_optimizer_passes_its_flags(ramda: Run, pipeline: FakePipeline) ->
         "warm_up": 7,
         "weight": 0.1,
         "reference": True,
+        "low_rank": True,
     }
 
 

@@ -71,7 +71,7 @@ def test_a_terminal_draws_them() -> None:
 
 
 def test_bars_are_relative_to_the_largest() -> None:
-    assert bars((8.0, 4.0, 1.0, 0.0)) == "█▄▁▁"
+    assert bars((8.0, 4.0, 1.0, 0.0)) == "█▄▁"
     assert bars((2.0,)) == "█"
     assert bars((0.0, 0.0)) == ""
     assert len(bars(tuple(range(100, 0, -1)))) == 8
