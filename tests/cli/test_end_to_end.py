@@ -551,7 +551,7 @@ def test_a_failed_proof_is_exit_3_and_no_model(
         return result
 
     where = {
-        "removal": ("ramda_cli.pipeline.prune", "remove", "smaller model against trained model"),
+        "removal": ("ramda_cli.pipeline.cutting", "remove", "smaller model against trained model"),
         "safetensors": ("ramda_cli.pipeline.files", "load", "model.safetensors loaded afresh"),
         "onnx": ("ramda_cli.pipeline.files", "OnnxModel", "model.onnx in ONNX Runtime"),
     }
