@@ -10,6 +10,7 @@ from ramda_cli.errors import FileFormatError, ModelError
 from ramda_cli.export.config_sizes import fitted_source, shapes_of
 from ramda_cli.models.building import build_module
 from ramda_cli.models.loaded import ModelSource
+from ramda_cli.surgery.low_rank_layers import multiplied
 
 
 def dense_module(
@@ -77,16 +78,12 @@ def _multiplied(
     try:
         layer = module.get_submodule(path)
         down, up = (smaller[name] for name in names)
-        if isinstance(layer, nn.Embedding):
-            weight = down.double() @ up.double().mT
-            rows, cols = (_along(kept, name, "0") for name in names)
-        else:
-            weight = up.flatten(1).double() @ down.flatten(1).double()
-            weight = weight.view(-1, *down.shape[1:])
-            rows, cols = _along(kept, names[1], "0"), _along(kept, names[0], "1")
+        embedding = isinstance(layer, nn.Embedding)
+        weight = multiplied(down, up, embedding=embedding)
     except (AttributeError, KeyError, RuntimeError, IndexError) as error:
         raise _does_not_fit(path) from error
-    both = {"0": rows, "1": cols}
+    made, read = _along(kept, names[1], "0"), _along(kept, names[0], "0" if embedding else "1")
+    both = {"0": read, "1": made} if embedding else {"0": made, "1": read}
     held = {**smaller, f"{path}.weight": weight.to(down.dtype)}
     ranges = {**kept, f"{path}.weight": {dim: r for dim, r in both.items() if r is not None}}
     if f"{path}.up.bias" in smaller:

@@ -12,8 +12,8 @@ from ramda_cli.report.document import MatrixEntry
 from ramda_cli.structure import Structure
 from ramda_cli.structure.groups import FixedChannels
 from ramda_cli.structure.matrices import Matrix
-from ramda_cli.structure.support import named_tensors, shared_parameters
-from ramda_cli.surgery.low_rank_layers import can_be_two, has_hooks, most_rank
+from ramda_cli.structure.support import named_tensors
+from ramda_cli.surgery.low_rank_layers import has_hooks, layers_of_rank, multiplied
 
 _POINTS = 64
 """Singular values of a matrix that a report has; of more some are left out."""
@@ -36,14 +36,10 @@ def choose_matrices(
         ConfigError: a pattern matches nothing that can.
     """
     layers = {path: layer for path, layer in model.named_modules() if path}
-    shared = shared_parameters(model)
     able = {
         path: layer
-        for path, layer in layers.items()
-        if can_be_two(layer)
-        and most_rank(layer) > 0
-        and layer.weight.requires_grad
-        and id(layer.weight) not in shared
+        for path, layer in layers_of_rank(model).items()
+        if layer.weight.requires_grad
         and not has_hooks(layer)
         and not any(fnmatchcase(path, pattern) for pattern in keep)
     }
@@ -94,7 +90,8 @@ def ranks_lost(
     for matrix in matrices:
         rank = max(1, ranks[matrix.parameter][0])
         pays = rank <= matrix.largest_paying_rank and rank < matrix.full_rank
-        if pays if two is None else matrix.layer in two:
+        becomes_two = pays if two is None else matrix.layer in two
+        if becomes_two:
             lost[matrix.parameter] = range(matrix.full_rank - rank)
     return lost
 
@@ -149,10 +146,8 @@ def _spectrum(model: nn.Module, matrix: Matrix) -> tuple[float, ...]:
         if matrix.parameter not in tensors:
             return ()  # a graph leaves out what nothing uses
         weight = tensors[matrix.parameter]
-    elif len(up) == matrix.rows:
-        weight = up.flatten(1) @ down.flatten(1)
     else:
-        weight = down @ up.mT  # of an embedding
+        weight = multiplied(down, up, embedding=up.shape[1] != len(down))
     short = weight.detach().cpu().flatten(1).double()
     short = short.mT if short.shape[0] > short.shape[1] else short
     squares = torch.linalg.eigvalsh(short @ short.mT).flip(0).clamp_min(0.0)

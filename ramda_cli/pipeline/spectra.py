@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from ramda_cli.observer import Observer
 from ramda_cli.report.inspection import RankEntry, SpectrumEntry
 from ramda_cli.structure.matrices import largest_paying_rank
-from ramda_cli.structure.support import shared_parameters
-from ramda_cli.surgery.low_rank_layers import most_rank
+from ramda_cli.surgery.low_rank_layers import layers_of_rank
 
 _ENERGIES = (0.5, 0.9, 0.99, 0.999)
 
@@ -16,17 +15,13 @@ _ENERGIES = (0.5, 0.9, 0.99, 0.999)
 def spectra(model: nn.Module, observer: Observer) -> tuple[SpectrumEntry, ...]:
     """Return the spectrum of each layer that could be factorized, in the model's order.
 
-    A weight that several layers share is left out: it stays one matrix. So is one that is not
-    finite, and a model that is a single layer.
+    Left out are weights that are not finite, and embeddings, whose tables are large, and seldom
+    asked to lose ranks.
     """
-    shared = shared_parameters(model)
     found = []
-    for path, layer in model.named_modules():
-        weight = getattr(layer, "weight", None)
-        # Tables of embeddings are large, and seldom asked to lose ranks.
-        able = most_rank(layer) > 0 and not isinstance(layer, nn.Embedding)
-        could = path and able and id(weight) not in shared
-        if not could or not isinstance(weight, Tensor):
+    for path, layer in layers_of_rank(model).items():
+        weight = layer.weight
+        if isinstance(layer, nn.Embedding):
             continue
         if not bool(torch.isfinite(weight).all()):
             observer.note(f"{path}.weight is not finite and has no singular values")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ramda_cli.regularizers.singular_values import leading_singular_values
 from ramda_cli.structure.matrices import largest_paying_rank
+from ramda_cli.structure.support import shared_parameters
 
 
 class LowRankLinear(nn.Module):
@@ -146,6 +147,19 @@ def can_be_two(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv1d | nn.Conv2d 
     return type(layer) is nn.Linear
 
 
+def layers_of_rank(model: nn.Module) -> dict[str, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Embedding]:
+    """Return the layers within a model that two could replace, with fewer entries, by path.
+
+    A weight that several layers share stays one matrix, and so does a model that is one layer.
+    """
+    shared = shared_parameters(model)
+    return {
+        path: layer
+        for path, layer in model.named_modules()
+        if path and can_be_two(layer) and most_rank(layer) > 0 and id(layer.weight) not in shared
+    }
+
+
 def has_hooks(layer: nn.Module) -> bool:
     """Tell whether something is done before or after it, which two layers would not do."""
     return bool(layer._forward_hooks or layer._forward_pre_hooks)
@@ -171,7 +185,13 @@ def set_factors_(layer: LowRankLayer, weight: Tensor) -> None:
 
 def product(layer: LowRankLayer) -> Tensor:
     """Return the product of the factors in float64, in the shape of the dense weight."""
-    if isinstance(layer, LowRankEmbedding):
-        return layer.down.weight.double() @ layer.up.weight.double().mT
-    factors = layer.up.weight.flatten(1).double() @ layer.down.weight.flatten(1).double()
-    return factors.view(-1, *layer.down.weight.shape[1:])
+    embedding = isinstance(layer, LowRankEmbedding)
+    return multiplied(layer.down.weight, layer.up.weight, embedding=embedding)
+
+
+def multiplied(down: Tensor, up: Tensor, *, embedding: bool) -> Tensor:
+    """Return the product of two factors in float64, in the shape of the weight they stand for."""
+    if embedding:
+        return down.double() @ up.double().mT
+    factors = up.flatten(1).double() @ down.flatten(1).double()
+    return factors.view(-1, *down.shape[1:])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ramda_cli.optimizers import Threshold, ZeroTest
 from ramda_cli.training.budget import Budget, Mask, Scores
-from ramda_cli.training.rules import HYSTERESIS
+from ramda_cli.training.rules import HYSTERESIS, gone_along_ramp
 
 _LEAST_SCALE = 1e-3
 """Of the largest √a: rows of no gradient are not free to change."""
@@ -172,10 +172,10 @@ class RankBudgetRule:
         return np.concatenate(scores)
 
     def _counts(self) -> np.ndarray[Any, Any]:
-        """Return the budget of this step, by a cubic ramp (Zhu and Gupta, 2017)."""
+        """Return the budget of this step."""
         passed = self._step - self._warm_up_steps
         progress = min(1.0, passed / (self._ramp_steps - self._warm_up_steps))
-        gone = 1.0 - (1.0 - progress) ** 3
+        gone = gone_along_ramp(progress)
         budget = self._budget
         return np.round(budget.dense - gone * (budget.dense - budget.counts)).astype(np.int64)
 

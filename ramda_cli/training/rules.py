@@ -20,6 +20,15 @@ HYSTERESIS = 1.0
 """A zero channel revives only where its score exceeds the threshold by this much more."""
 
 
+def gone_along_ramp(progress: Any) -> Any:
+    """Return which share of what has to go is gone, of a cubic ramp (Zhu and Gupta, 2017).
+
+    Args:
+        progress: in [0, 1], a number or a tensor.
+    """
+    return 1.0 - (1.0 - progress) ** 3
+
+
 class ZeroSetRule(Protocol):
     """A rule whose zero set comes down to a budget and then stays."""
 
@@ -158,8 +167,8 @@ class BudgetRule:
         return worth / (1.0 + HYSTERESIS * test.was_zero)
 
     def _counts(self, budget: DeviceBudget) -> Float[Tensor, " limits"]:
-        """Return the budget of this step, by a cubic ramp (Zhu and Gupta, 2017)."""
+        """Return the budget of this step."""
         passed = self._step - self._warm_up_steps
         progress = (passed / (self._ramp_steps - self._warm_up_steps)).clamp(max=1.0)
-        gone = 1.0 - (1.0 - progress) ** 3
+        gone = gone_along_ramp(progress)
         return (budget.dense - gone * (budget.dense - budget.counts)).round()

@@ -12,11 +12,12 @@ from ramda_cli.config.loading import load_config
 from ramda_cli.config.schema import ModelConfig, RunConfig
 from ramda_cli.errors import ConfigError, TargetError
 from ramda_cli.pipeline.prune import prune
-from ramda_cli.pipeline.ranks import choose_matrices, hold_channels, ranks_lost
+from ramda_cli.pipeline.ranks import choose_matrices, hold_channels, ranks_lost, spectra_of
 from ramda_cli.pipeline.verify import verify
 from ramda_cli.report.html import render_html
 from ramda_cli.structure import discover
 from ramda_cli.structure.matrices import Matrix
+from ramda_cli.surgery.factorize import factorize
 from tests.pipeline.recording import Recorder
 
 
@@ -67,6 +68,17 @@ def test_an_embedding_is_taken_by_its_name_alone() -> None:
     words.head.weight = nn.Parameter(torch.zeros(50, 16))
     assert "table.weight" not in names_of(choose_matrices(words, ["*"]))
     assert choose_matrices(words, ["table"]) == (Matrix("table.weight", 50, 16),)
+
+
+def test_the_spectrum_of_a_square_embedding_that_is_a_product() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(16, 16), nn.Linear(16, 3))
+    (matrix,) = choose_matrices(net, ["0"])
+    smaller, _ = factorize(net, {"0.weight": 4})
+    values = spectra_of(smaller, [matrix])["0.weight"]
+    expected = torch.linalg.svdvals(net[0].weight)[:4]
+    torch.testing.assert_close(torch.tensor(values[:4]), expected, rtol=1e-3, atol=0)
+    assert not any(values[4:])
 
 
 @pytest.mark.parametrize(
