@@ -386,6 +386,14 @@ Overwrite = Annotated[
     bool | None,
     _option("--overwrite", panel="Output", help="Replace files of an earlier run."),
 ]
+Resume = Annotated[
+    bool,
+    _option(
+        "--resume",
+        panel="Output",
+        help="Go on with the run that was interrupted in DIR, or begin it where there is none.",
+    ),
+]
 Onnx = Annotated[
     bool | None,
     _option(

@@ -1,5 +1,6 @@
 """`ramda prune`: the whole run."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ from ramda_cli.cli import options
 from ramda_cli.cli.output import show_report, stdout_to_stderr
 from ramda_cli.cli.progress import progress
 from ramda_cli.config.loading import load_config
+from ramda_cli.config.schema import OutputConfig
 from ramda_cli.errors import ConfigError
 
 
@@ -57,6 +59,7 @@ def prune(
     seed: options.Seed = None,
     output: options.Output = None,
     overwrite: options.Overwrite = None,
+    resume: options.Resume = False,
     onnx: options.Onnx = None,
     bench: Annotated[
         bool | None,
@@ -91,7 +94,8 @@ def prune(
 ) -> None:
     """Fine-tune MODEL until whole channels are zero, remove them, prove that nothing changed.
 
-    A proof that fails, and a target that cannot be reached, is exit 3.
+    A proof that fails, and a target that cannot be reached, is exit 3. Ctrl-C and SIGTERM finish
+    the step and keep what --resume goes on with; that is exit 130.
 
     Examples:
       ramda prune digits-resnet --data digits --target macs=0.5 -o out
@@ -100,6 +104,7 @@ def prune(
       ramda prune net.py:build --weights net.safetensors --data photos --weight 1e-5
       ramda prune resnet50 --data imagenet --low-rank '*' --target params=0.5
       ramda prune --config configs/digits.yaml --set training.epochs=5
+      ramda prune --resume -o out
     """
     overrides: dict[str, object] = {
         "model.name": model,
@@ -150,13 +155,30 @@ def prune(
         "output.push_to_hub": push_to_hub,
         "output.public": public,
     }
+    if resume and model is None and config_file is None:
+        config_file = interrupted_config(output)
     config = load_config(config_file, overrides, sets or ())
     with stdout_to_stderr(), progress() as observer:
         observer.stage("start", "loading libraries")
         from ramda_cli.pipeline import prune as run
 
-        report = run(config, observer)
+        report = run(config, observer, resume=resume)
     show_report(report, json=json)
+
+
+def interrupted_config(output: Path | None) -> Path:
+    """Return the configuration of the run that an output directory holds.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    directory = output or OutputConfig().directory
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"{directory} holds no run to go on with", hint="name its directory with -o"
+        )
+    return path
 
 
 def _parse_milestones(text: str | None) -> list[int] | None:

@@ -200,6 +200,9 @@ class TrainingConfig(_Section):
             none when not given.
         freeze_batch_norm: whether BatchNorm keeps the statistics that it came with.
         clip_norm: largest global gradient norm; none when not given.
+        skip_limit: steps in a row whose loss or gradient is infinite or NaN, which are skipped. One
+            more, and the last checkpoint is restored and half the step size taken; the third time
+            the run ends.
         precision: `bf16` computes the network in bfloat16 with fp32 weights and state.
         device: `auto` takes CUDA where there is one.
         seed: of weights, data order, augmentation and mixing.
@@ -230,6 +233,7 @@ class TrainingConfig(_Section):
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     freeze_batch_norm: bool = False
     clip_norm: Annotated[float, Field(gt=0.0)] | None = None
+    skip_limit: Annotated[int, Field(ge=0)] = 10
     precision: Precision = "fp32"
     device: Device = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
@@ -330,6 +334,7 @@ class OutputConfig(_Section):
         directory: the output directory.
         overwrite: whether it may hold files of an earlier run.
         onnx: whether to write and check `model.onnx`.
+        checkpoint_minutes: after which a checkpoint is written within an epoch; one is after each.
         bench: whether to measure latency at the end, for the report; about 10 seconds. With a
             target of latency it is measured whatever this says.
         push_to_hub: `ORG/NAME` on the Hugging Face hub, where the finished run is uploaded.
@@ -339,6 +344,7 @@ class OutputConfig(_Section):
     directory: LenientPath = Path("out")
     overwrite: bool = False
     onnx: bool = True
+    checkpoint_minutes: Annotated[float, Field(ge=0.0)] = 10.0
     bench: bool = True
     push_to_hub: Repository | None = None
     public: bool = False

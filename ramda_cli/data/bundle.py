@@ -23,8 +23,12 @@ class Batches(Protocol):
 class ShuffledBatches(Batches, Protocol):
     """A loader whose order and augmentation depend on its seed and the number of the pass."""
 
-    def set_epoch(self, epoch: int) -> None:
-        """Make the next pass number `epoch`; passes are counted from 0 by themselves."""
+    def set_epoch(self, epoch: int, *, first: int = 0) -> None:
+        """Make the next pass number `epoch`, and begin it with batch number `first`.
+
+        Passes are counted from 0 by themselves, and begin with batch 0. What a batch holds does not
+        depend on where its pass began, so that a resumed run sees the same ones.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,21 +45,26 @@ class _Transformed(Dataset[Sample]):
 
 
 class _EpochSampler(Sampler[Key]):
-    """Yields (epoch, index): the workers learn the epoch from the key."""
+    """Yields (epoch, index): the workers learn the epoch from the key.
+
+    A pass leaves out the `first` images of its order, if that was set for it.
+    """
 
     def __init__(self, count: int, *, shuffle: bool, seed: int) -> None:
         self.count = count
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = 0
+        self.first = 0
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[Key]:
         epoch, self.epoch = self.epoch, self.epoch + 1
+        first, self.first = self.first, 0
         order = epoch_order(self.count, generator(self.seed, epoch) if self.shuffle else None)
-        return ((epoch, index) for index in order.tolist())
+        return ((epoch, index) for index in order[first:].tolist())
 
 
 class LoaderBatches:
@@ -88,6 +93,7 @@ class LoaderBatches:
         seed: int = 0,
     ) -> None:
         count = len(images.labels)
+        self._batch_size = batch_size
         self._sampler = _EpochSampler(count, shuffle=shuffle, seed=seed)
         self._loader: DataLoader[Sample] = DataLoader(
             _Transformed(images, transform, image_mode(channels), seed, random=shuffle),
@@ -101,9 +107,9 @@ class LoaderBatches:
             generator=torch.Generator().manual_seed(seed),
         )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Make the next pass number `epoch`; a resumed run needs it."""
-        self._sampler.epoch = epoch
+    def set_epoch(self, epoch: int, *, first: int = 0) -> None:
+        """Make the next pass number `epoch`, beginning with batch `first`; to resume a run."""
+        self._sampler.epoch, self._sampler.first = epoch, first * self._batch_size
 
     def __len__(self) -> int:
         return len(self._loader)

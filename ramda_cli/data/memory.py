@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from ramda_cli.data.images import Images
@@ -119,28 +119,36 @@ class MemoryBatches:
         self._erase = erase
         self._seed = seed
         self._epoch = 0
+        self._first = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Make the next pass number `epoch`; a resumed run needs it."""
-        self._epoch = epoch
+    def set_epoch(self, epoch: int, *, first: int = 0) -> None:
+        """Make the next pass number `epoch`, beginning with batch `first`; to resume a run."""
+        self._epoch, self._first = epoch, first
 
     def __len__(self) -> int:
         return batches(len(self._images.labels), self._batch_size, drop_last=self._shuffle)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch, self._epoch = self._epoch, self._epoch + 1
+        first, self._first = self._first, 0
         randomness = generator(self._seed, epoch)
         order = epoch_order(len(self._images.labels), randomness if self._shuffle else None)
         for number in range(len(self)):
             chosen = order[number * self._batch_size : (number + 1) * self._batch_size]
+            draws = self._draw(len(chosen), randomness)
+            if number < first:
+                continue
             pixels = self._images.pixels[chosen]
-            if self._augmentation is not None:
-                pixels = augment(pixels, self._augmentation, randomness)
+            if draws is not None:
+                pixels = augment(pixels, *draws)
             inputs = to_input(pixels, self._preprocessing)
             if self._erase is not None:
                 with seeded_everywhere(self._seed, epoch, number):
                     inputs = self._erase(inputs)
             yield inputs, self._images.labels[chosen]
+
+    def _draw(self, count: int, randomness: torch.Generator) -> tuple[Tensor, Tensor | None] | None:
+        return None if self._augmentation is None else draw(count, self._augmentation, randomness)
 
 
 def batches(count: int, batch_size: int, *, drop_last: bool) -> int:
@@ -150,17 +158,27 @@ def batches(count: int, batch_size: int, *, drop_last: bool) -> int:
     return -(-count // batch_size)
 
 
-def augment(
-    pixels: UInt8[Tensor, "n h w c"], augmentation: Augmentation, randomness: torch.Generator
-) -> UInt8[Tensor, "n h w c"]:
-    """Shift each image by its own random offset and mirror some, in one gather."""
-    count, height, width, _ = pixels.shape
+def draw(
+    count: int, augmentation: Augmentation, randomness: torch.Generator
+) -> tuple[Int64[Tensor, "2 n 1"], Bool[Tensor, "n 1"] | None]:
+    """Draw for each image how far it is shifted along each axis, and whether it is mirrored."""
     shift = augmentation.shift
     offsets = torch.randint(-shift, shift + 1, (2, count, 1), generator=randomness)
+    if not augmentation.flip:
+        return offsets, None
+    return offsets, torch.rand(count, 1, generator=randomness) < 0.5
+
+
+def augment(
+    pixels: UInt8[Tensor, "n h w c"],
+    offsets: Int64[Tensor, "2 n 1"],
+    flipped: Bool[Tensor, "n 1"] | None,
+) -> UInt8[Tensor, "n h w c"]:
+    """Shift each image by its own offset and mirror some, in one gather."""
+    count, height, width, _ = pixels.shape
     rows = _mirrored(torch.arange(height) + offsets[0], height)
     columns = _mirrored(torch.arange(width) + offsets[1], width)
-    if augmentation.flip:
-        flipped = torch.rand(count, 1, generator=randomness) < 0.5
+    if flipped is not None:
         columns = torch.where(flipped, columns.flip(1), columns)
     first = torch.arange(count)[:, None, None]
     return pixels[first, rows[:, :, None], columns[:, None, :]]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 import torch
@@ -12,6 +13,7 @@ from torch.onnx import ONNXProgram
 from ramda_cli.errors import OutputError, first_line
 from ramda_cli.export.calling import in_float32, in_order
 from ramda_cli.export.silence import quiet
+from ramda_cli.export.tensor_file import replace_durably
 from ramda_cli.structure.export import export_graph
 from ramda_cli.tasks.inputs import ExampleInputs
 
@@ -51,13 +53,16 @@ def export_onnx(
         )
         # Stack traces with this machine's paths, in every node.
         ClearMetadataAndDocStringPass()(program.model)
-        if half:
-            onnx.save(_in_half_precision(program.model_proto), path)
-        else:
-            program.save(path, external_data=size > _MAX_EMBEDDED_BYTES)
+        # A file beside it is named in the model: it is written under its final name elsewhere.
+        with TemporaryDirectory(dir=path.parent, suffix=".partial") as directory:
+            written = Path(directory) / path.name
+            if half:
+                onnx.save(_in_half_precision(program.model_proto), written)
+            else:
+                program.save(written, external_data=size > _MAX_EMBEDDED_BYTES)
+            for file in sorted(written.parent.iterdir(), reverse=True):
+                replace_durably(file, path.with_name(file.name))
     except _FAILURES as error:
-        for written in (path, path.with_name(f"{path.name}.data")):
-            written.unlink(missing_ok=True)
         raise OutputError(
             f"cannot write {path}: {_reason(error)}", hint="skip it with --no-onnx"
         ) from error

@@ -1,11 +1,49 @@
 """Safetensors files that appear whole or not at all."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import save_file
 from torch import Tensor
+
+_LENGTH_BYTES = 8
+
+
+def replace_durably(partial: Path, path: Path) -> None:
+    """Give a written file its name, such that a power cut leaves the old file or the new one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    _sync(partial)
+    os.replace(partial, path)
+    _sync(path.parent)
+
+
+def _put_metadata_in_order(path: Path) -> None:
+    """Sort the header's metadata, which the library writes in an order of chance.
+
+    The same tensors and metadata then give the same file, byte by byte.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > length:
+            raise ValueError(f"the header of {path} cannot be put in order")
+        file.seek(_LENGTH_BYTES)
+        file.write(text.ljust(length))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_tensors(
@@ -30,7 +68,8 @@ def write_tensors(
         partial.touch()
         mode = partial.stat().st_mode
         save_file(stored, partial, metadata=dict(metadata))
+        _put_metadata_in_order(partial)
         partial.chmod(mode)
-        os.replace(partial, path)
+        replace_durably(partial, path)
     finally:
         partial.unlink(missing_ok=True)

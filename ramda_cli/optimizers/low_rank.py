@@ -137,10 +137,10 @@ def _solve(
     finite = torch.isfinite(found.certificate)
     ranks = torch.where(finite, found.rank, full_rank(w[0]))
     for place, state in enumerate(states):
-        state["low_rank_solution"] = found.matrix[place].reshape(shape)
+        state["low_rank_solution"] = found.matrix[place].reshape(shape).contiguous()
         state["low_rank_rank"] = ranks[place]
         if found.subgradient is not None:
-            state["low_rank_subgradient"] = found.subgradient[place].reshape(shape)
+            state["low_rank_subgradient"] = found.subgradient[place].reshape(shape).contiguous()
         elif hold:
             rest = w[place] - d[place] * state["low_rank_solution"]
             by = shrinkage[place]
@@ -158,7 +158,7 @@ def _hold(state: dict[str, Tensor]) -> None:
         state.pop(key, None)
     if rank < full_rank(solution):
         basis = leading_basis(solution.flatten(1), rank)
-        state["low_rank_left"] = state["low_rank_right"] = basis
+        state["low_rank_left"] = state["low_rank_right"] = basis.contiguous()
     state["low_rank_age"] = torch.zeros((), dtype=torch.int64)
 
 

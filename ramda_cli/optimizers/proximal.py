@@ -220,24 +220,32 @@ class ProximalOptimizer(Optimizer, ABC):
                     parameter.copy_(iterate)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of all parameters, and that of a rule which has one."""
-        state = super().state_dict()
-        if isinstance(self.thresholds, Stateful):
-            state["thresholds"] = self.thresholds.state_dict()
+        """Return the state of all parameters, and that of rules which have one."""
+        state = {**super().state_dict(), "certificate": self.certificate}
+        for name, rule in self._stateful_rules().items():
+            state[name] = rule.state_dict()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore a state, bit by bit."""
         super().load_state_dict(state_dict)
-        if isinstance(self.thresholds, Stateful):
-            self.thresholds.load_state_dict(state_dict["thresholds"])
+        for name, rule in self._stateful_rules().items():
+            rule.load_state_dict(state_dict[name])
         self._active = None
+        self.certificate = state_dict["certificate"].clone()
         saved = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         own = chain.from_iterable(group["params"] for group in self.param_groups)
         # torch has cast the state to the dtype of its parameter, and shares the rest.
         for number, parameter in zip(saved, own, strict=True):
             for key, value in state_dict["state"].get(number, {}).items():
                 self.state[parameter][key] = value.to(parameter.device, copy=True)
+
+    def _stateful_rules(self) -> dict[str, Stateful]:
+        """Return the rules with a state of their own; one may decide channels and ranks."""
+        rules: dict[str, object] = {"thresholds": self.thresholds}
+        if not any(rule is self.rank_rule for rule in rules.values()):
+            rules["rank_rule"] = self.rank_rule
+        return {name: rule for name, rule in rules.items() if isinstance(rule, Stateful)}
 
     def _named(self) -> list[tuple[str, Tensor, dict[str, Any]]]:
         return [

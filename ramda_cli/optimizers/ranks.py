@@ -94,7 +94,10 @@ def leading_factors(
         squares[name], vectors[name] = values.flip(0).clamp_min(0.0), found.flip(1)
         scales[name] = (cols if tall else rows)[:, None]
     return {
-        name: (vectors[name][:, :rank] / scales[name], vectors[name][:, :rank] * scales[name])
+        name: (
+            (vectors[name][:, :rank] / scales[name]).contiguous(),
+            (vectors[name][:, :rank] * scales[name]).contiguous(),
+        )
         for name, rank in rule.choose(squares).items()
         if name in points and rank < full_rank(points[name])
     }

@@ -1,7 +1,9 @@
-"""Training with what a user needs around it: checkpoints, a log, and a way to stop."""
+"""Training with what a user needs around it: checkpoints, a log, and a way to stop and go on."""
 
 import contextlib
 import copy
+import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,26 +14,33 @@ from torch import nn
 
 from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.data.bundle import DataBundle
-from ramda_cli.errors import Interrupted, TrainingError
-from ramda_cli.export import save
+from ramda_cli.errors import DataError, TrainingError
+from ramda_cli.export import read_state, save
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty
 from ramda_cli.pipeline.ranks import ranks_lost
-from ramda_cli.pipeline.workspace import Workspace
+from ramda_cli.pipeline.resuming import Earlier, Run
+from ramda_cli.pipeline.stopping import Stop, StopRequest
+from ramda_cli.pipeline.workspace import DECIDED, STATE, Workspace
 from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, identify
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.surgery import RemovalPlan
-from ramda_cli.training import Budget, Epoch, Trained, Training
+from ramda_cli.training import Budget, Epoch, State, Trained, Training
 from ramda_cli.training.memory import checkpoint_activations_
 from ramda_cli.training.methods import LABELS
 
 
 class Fit:
-    """A training run that keeps the weights after every epoch, and logs a line.
+    """A training run that keeps what it needs to go on after every epoch, and logs a line.
 
-    Before the removal a checkpoint is a state dict of the dense model; after it, a file that
-    `ramda_cli.load` reads.
+    | checkpoint | holds |
+    |---|---|
+    | `last` | the weights after an epoch: a state dict of the dense model, or after the removal a |
+    | | file that `ramda_cli.load` reads |
+    | `best` | after the removal, those of the epoch with the best metric |
+    | `state` | all that training depends on, at most `output.checkpoint_minutes` old |
+    | `decided` | the same when the zero set was final, from which the removal is done again |
 
     Args:
         model: trained in place.
@@ -45,6 +54,10 @@ class Fit:
         device: where to train.
         workspace: where checkpoints go.
         observer: is told of every step.
+        run: what it goes by in checkpoints.
+        checkpoint_seconds: after which one is written within an epoch.
+        stop: whether to stop after a step.
+        earlier: what to go on with, or None.
 
     Raises:
         ConfigError: a setting has nothing to act on.
@@ -64,6 +77,10 @@ class Fit:
         device: torch.device,
         workspace: Workspace,
         observer: Observer,
+        run: Run,
+        checkpoint_seconds: float,
+        stop: StopRequest,
+        earlier: Earlier | None = None,
     ) -> None:
         # Convolutions are faster with the channels innermost, on the CPU as on a GPU.
         model.to(device).to(memory_format=torch.channels_last)
@@ -76,7 +93,13 @@ class Fit:
         self._observer = observer
         self._model = model
         self._plan: RemovalPlan | None = None
-        self._good_epoch = 0
+        self._metric = data.task.metric
+        self._run = run
+        self._checkpoint_seconds = checkpoint_seconds
+        self._stop = stop
+        self._earlier = earlier
+        self._later: State | None = None
+        self._saved_at = time.monotonic()
 
         def macs_share() -> float:
             lost = ranks_lost(cost.matrices, self.ranks) if cost.matrices else {}
@@ -86,7 +109,8 @@ class Fit:
         self._training = Training(
             model, penalized, data, config,
             budget=budget, macs_share=macs_share, device=device, observer=observer,
-            after_epoch=self._after_epoch, matrices=cost.matrices,
+            after_epoch=self._after_epoch, after_step=self._after_step,
+            begun=self._save_state, last_good=self._last_good, matrices=cost.matrices,
         )  # fmt: skip
 
     @property
@@ -103,11 +127,16 @@ class Fit:
         """Train until what is asked for is exactly zero.
 
         Raises:
-            TrainingError: the loss is not finite; the weights of the last good epoch are kept.
+            TrainingError: loss or gradients are not finite; the last checkpoint stays.
+            Interrupted: the run was asked to stop; it can go on from the last checkpoint.
         """
         self._observer.stage("train", f"{LABELS[self._config.method]} on {self._device}")
         with self._explaining():
+            if self._earlier is not None:
+                self._go_on_from(self._earlier)
             self._training.prune()
+            if self._earlier is None or self._earlier.decided is None:
+                self._save_state(DECIDED)
 
     def go_on(self) -> None:
         """Train the same model to the end.
@@ -119,7 +148,7 @@ class Fit:
         # The removal looked at it on the CPU.
         self._model.to(self._device).to(memory_format=torch.channels_last)
         with self._explaining():
-            self._training.go_on()
+            self._training.go_on(self._later)
 
     def recover(self, smaller: nn.Module, plan: RemovalPlan) -> None:
         """Train the smaller model to the end, in place.
@@ -133,31 +162,42 @@ class Fit:
         self._model, self._plan = smaller, plan
         smaller.to(self._device).to(memory_format=torch.channels_last)
         with self._explaining():
-            self._training.recover(smaller, plan.kept)
+            self._training.recover(smaller, plan.kept, self._later)
 
     def result(self) -> Trained:
         """Return what was measured."""
         return self._training.result()
 
-    @contextlib.contextmanager
-    def keeping_interrupted_weights(self) -> Iterator[None]:
-        """Turn Ctrl-C into an error that says where the weights so far are."""
-        try:
-            yield
-        except KeyboardInterrupt as error:
-            path = self._save("interrupted")
-            directory = self._workspace.directory
-            raise Interrupted(
-                f"interrupted; {directory} is marked INCOMPLETE and holds no result",
-                hint=f"start again from the weights so far with --weights {path} and another -o"
-                if self._plan is None
-                else f"the smaller model so far is in {path}; `ramda eval` measures it",
-            ) from error
+    def _go_on_from(self, earlier: Earlier) -> None:
+        """Put training where it stood; what came after the removal waits for that."""
+        state, decided = earlier.read(), earlier.read_decided()
+        self._training.load_state_dict(state if decided is None else decided)
+        if state["decided"]:
+            self._later = state
+        steps, epochs = state["passes"]["step"], len(state["history"]) - 1
+        self._observer.note(f"goes on from step {steps}, {counted(epochs, 'epoch')} done")
+        lines = "".join(json.dumps(epoch) + "\n" for epoch in state["history"])
+        self._workspace.write_text("metrics.jsonl", lines)
+
+    def _after_step(self) -> None:
+        if self._stop.asked:
+            self._save_state()
+            raise Stop
+        if time.monotonic() - self._saved_at >= self._checkpoint_seconds:
+            self._save_state()
 
     def _after_epoch(self, epoch: Epoch) -> None:
         self._save("last")
+        if self._plan is not None and self._is_best(epoch):
+            self._save("best")
+        self._save_state()
         self._workspace.append_line("metrics.jsonl", asdict(epoch))
-        self._good_epoch = epoch.epoch
+
+    def _is_best(self, epoch: Epoch) -> bool:
+        trained = self._training.result()
+        after = [e.metric for e in trained.history if e.epoch > (trained.removal_epoch or 0)]
+        best = max(after) if self._metric.higher_is_better else min(after)
+        return epoch.metric == best
 
     def _save(self, name: str) -> Path:
         if self._plan is None:
@@ -167,13 +207,31 @@ class Fit:
             save(copy.deepcopy(self._model).cpu(), self._plan, path, details=self._details)
         return path
 
+    def _save_state(self, name: str = STATE) -> None:
+        state = {"run": self._run.to_state(), "training": self._training.state_dict()}
+        self._workspace.save_state(state, name)
+        self._saved_at = time.monotonic()
+
+    def _last_good(self) -> State | None:
+        path = self._workspace.checkpoint(STATE)
+        return read_state(path)["training"] if path.is_file() else None
+
     @contextlib.contextmanager
     def _explaining(self) -> Iterator[None]:
+        """Finish the step when asked to stop, and say how to go on."""
+        directory = self._workspace.directory
+        again = f"`ramda prune --resume -o {directory}` goes on from the last checkpoint"
+        self._stop.patient = True
         try:
             yield
+        except DataError as error:
+            # No step was begun: nothing that was trained is lost.
+            self._save_state()
+            raise DataError(str(error), hint=f"{error.hint}; then {again}") from error
         except TrainingError as error:
             kept = self._workspace.checkpoint("last")
             raise TrainingError(
-                str(error),
-                hint=f"{error.hint}; the weights after epoch {self._good_epoch} are in {kept}",
+                str(error), hint=f"{error.hint}; the weights of the last epoch are in {kept}"
             ) from error
+        finally:
+            self._stop.patient = False

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from ramda_cli.config.loading import dump_config
 from ramda_cli.config.schema import RunConfig
-from ramda_cli.errors import BenchError, ConfigError
+from ramda_cli.errors import BenchError, ConfigError, Interrupted
 from ramda_cli.export import load, require_onnx
 from ramda_cli.models.loaded import LoadedModel
 from ramda_cli.observer import Observer
@@ -30,6 +31,14 @@ from ramda_cli.pipeline.ranks import (
     matrix_entries,
     spectra_of,
 )
+from ramda_cli.pipeline.resuming import (
+    Earlier,
+    find_earlier,
+    finished_report,
+    new_run,
+    require_same_data,
+)
+from ramda_cli.pipeline.stopping import StopRequest, stop_request
 from ramda_cli.pipeline.summary import Outcome, reproducibility, summarize
 from ramda_cli.pipeline.targets import asked, plan_target
 from ramda_cli.pipeline.workspace import Workspace
@@ -44,16 +53,51 @@ from ramda_cli.training.regularizer import build_regularizer
 _BENCH_SECONDS = 10.0
 
 
-def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
+def prune(config: RunConfig, observer: Observer, *, resume: bool = False) -> dict[str, object]:
     """Run everything and return the report, which is also in the files.
 
     Nothing is written before the model, the data and the target are known to be usable.
+
+    Args:
+        config: of the run.
+        observer: is told of it.
+        resume: whether to go on with what an interrupted run of these settings left in the output
+            directory. A finished one is returned as it is; without any the run begins.
 
     Raises:
         RamdaError: with the message, the hint and the exit code that the user meets.
     """
     workspace = Workspace(config.output.directory)
-    workspace.check_free(overwrite=config.output.overwrite)
+    if resume and (document := finished_report(workspace, config)) is not None:
+        observer.note(f"{workspace.directory} holds the finished run already")
+        return document
+    earlier = find_earlier(workspace, config) if resume else None
+    if not resume:
+        workspace.check_free(overwrite=config.output.overwrite)
+    with stop_request(observer) as stop:
+        try:
+            return _prune(config, workspace, earlier, observer, stop)
+        except KeyboardInterrupt as error:
+            raise _interrupted(workspace) from error
+
+
+def _interrupted(workspace: Workspace) -> Interrupted:
+    directory = workspace.directory
+    if not workspace.unfinished:
+        return Interrupted("interrupted before anything was written", hint="run it again")
+    return Interrupted(
+        f"interrupted; {directory} is marked INCOMPLETE and holds no result",
+        hint=f"`ramda prune --resume -o {directory}` goes on from the last checkpoint",
+    )
+
+
+def _prune(
+    config: RunConfig,
+    workspace: Workspace,
+    earlier: Earlier | None,
+    observer: Observer,
+    stop: StopRequest,
+) -> dict[str, object]:
     if config.output.push_to_hub is not None:
         check_account(config.output.push_to_hub)
     device = choose_device(config.training.device)
@@ -70,6 +114,10 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         raise ConfigError(
             "training.mixup and cutmix mix images, and these are texts", hint="leave them out"
         )
+    if earlier is not None:
+        require_same_data(earlier, data.fingerprint, workspace.directory)
+    run = earlier.run if earlier is not None else new_run(config)
+    run = replace(run, data=data.fingerprint, device=_device(device))
     notes = (*loaded.notes, *data.notes)
     for note in notes:
         observer.note(note)
@@ -108,49 +156,55 @@ def prune(config: RunConfig, observer: Observer) -> dict[str, object]:
         loaded.module, structure, penalized, data, training,
         cost=cost, budget=planned.budget, details=details,
         device=device, workspace=workspace, observer=observer,
+        run=run, checkpoint_seconds=60.0 * config.output.checkpoint_minutes,
+        stop=stop, earlier=earlier,
     )  # fmt: skip
     take = partial(
         cut, loaded, structure, planned, config.structure,
         data=data, device=device, observer=observer,
     )  # fmt: skip
-    workspace.start()
-    workspace.write_text("config.yaml", dump_config(config))
-    with fit.keeping_interrupted_weights():
-        fit.prune()
+    if earlier is None:
+        workspace.start()
+        workspace.write_text("config.yaml", dump_config(config))
+    else:
+        workspace.go_on()
+    fit.prune()
+    taken = take(ranks=fit.ranks)
+    smaller, proven = taken.smaller, taken.proven
+    if fit.epochs_left and _trains(taken, loaded):
+        smaller = copy.deepcopy(smaller)  # it shares tensors with the trained model
+        fit.recover(smaller, taken.plan)
+        proven = recovered(proven, at_rest(smaller))
+    elif fit.epochs_left:
+        observer.note(
+            "the smaller model runs as a graph, which has no dropout: the zeros stay until the end"
+        )
+        fit.go_on()
         taken = take(ranks=fit.ranks)
         smaller, proven = taken.smaller, taken.proven
-        if fit.epochs_left and _trains(taken, loaded):
-            smaller = copy.deepcopy(smaller)  # it shares tensors with the trained model
-            fit.recover(smaller, taken.plan)
-            proven = recovered(proven, at_rest(smaller))
-        elif fit.epochs_left:
-            observer.note(
-                "the smaller model runs as a graph, which has no dropout: the zeros stay until"
-                " the end"
-            )
-            fit.go_on()
-            taken = take(ranks=fit.ranks)
-            smaller, proven = taken.smaller, taken.proven
 
-        observer.stage("export", "model.safetensors")
-        with discarding_unproven(workspace):
-            files = write_files(
-                workspace, smaller, taken.plan, proven,
-                details=details, onnx=config.output.onnx, observer=observer,
-                tokenizer=loaded.tokenizer, uniform=config.structure.layout == "uniform",
-            )  # fmt: skip
-            latency = _latency(config, workspace, taken.model, loaded, device, observer)
-            outcome = Outcome(
-                source=loaded.source, classes=loaded.num_classes, license=loaded.license,
-                dense=taken.model, new_head=new_head, data=data, asked=asked(config),
-                structure=structure, support=taken.support, cost=cost, budget=planned.budget,
-                trained=fit.result(), files=files, latency=latency, lost=taken.lost,
-                matrices=matrix_entries(matrices, taken.ranks, spectra, smaller, taken.dense),
-                notes=(*notes, *taken.notes, *files.notes),
-                again=reproducibility(config, seed=config.training.seed, device=_device(device)),
-            )  # fmt: skip
-            document = files.finish(lambda listed: summarize(outcome, listed))
-        workspace.finish()
+    observer.stage("export", "model.safetensors")
+    with discarding_unproven(workspace):
+        files = write_files(
+            workspace, smaller, taken.plan, proven,
+            details=details, onnx=config.output.onnx, observer=observer,
+            tokenizer=loaded.tokenizer, uniform=config.structure.layout == "uniform",
+        )  # fmt: skip
+        latency = _latency(config, workspace, taken.model, loaded, device, observer)
+        outcome = Outcome(
+            source=loaded.source, classes=loaded.num_classes, license=loaded.license,
+            dense=taken.model, new_head=new_head, data=data, asked=asked(config),
+            structure=structure, support=taken.support, cost=cost, budget=planned.budget,
+            trained=fit.result(), files=files, latency=latency, lost=taken.lost,
+            matrices=matrix_entries(matrices, taken.ranks, spectra, smaller, taken.dense),
+            notes=(*notes, *taken.notes, *files.notes),
+            again=reproducibility(
+                run.config, seed=config.training.seed, device=run.device,
+                command=run.command, date=run.date,
+            ),
+        )  # fmt: skip
+        document = files.finish(lambda listed: summarize(outcome, listed))
+    workspace.finish()
     if config.output.push_to_hub is not None:
         observer.stage("publish", config.output.push_to_hub)
         address = publish(

@@ -13,7 +13,13 @@ from ramda_cli.observer import Observer
 from ramda_cli.pipeline.describing import describe
 from ramda_cli.pipeline.files import discarding_unproven, write_files
 from ramda_cli.pipeline.proving import proof_batches, prove
-from ramda_cli.pipeline.summary import Outcome, reproducibility, summarize
+from ramda_cli.pipeline.summary import (
+    Outcome,
+    now,
+    reproducibility,
+    summarize,
+    this_command,
+)
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.report.document import Asked
 from ramda_cli.report.formatting import counted
@@ -83,7 +89,9 @@ def remove(config: RemoveConfig, observer: Observer) -> dict[str, object]:
             source=checkpoint.source, classes=len(checkpoint.labels), dense=checkpoint.module,
             data=data, asked=Asked(), structure=structure, support=support, cost=cost, files=files,
             notes=(*notes, *remarks, *files.notes),
-            again=reproducibility(config, seed=0, device="cpu"),
+            again=reproducibility(
+                config, seed=0, device="cpu", command=this_command(), date=now()
+            ),
         )  # fmt: skip
         document = files.finish(lambda listed: summarize(outcome, listed))
     workspace.finish()

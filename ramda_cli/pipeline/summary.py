@@ -132,7 +132,9 @@ def summarize(outcome: Outcome, files: tuple[FileEntry, ...]) -> Report:
     )
 
 
-def reproducibility(config: BaseModel, *, seed: int, device: str) -> Reproducibility:
+def reproducibility(
+    config: BaseModel, *, seed: int, device: str, command: str, date: str
+) -> Reproducibility:
     """Return what it takes to run this again: settings, versions, device and command."""
     return Reproducibility(
         config=config.model_dump(mode="json"),
@@ -146,9 +148,19 @@ def reproducibility(config: BaseModel, *, seed: int, device: str) -> Reproducibi
             "python": platform.python_version(),
         },
         device=device,
-        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        command=shlex.join(["ramda", *sys.argv[1:]]),
+        date=date,
+        command=command,
     )
+
+
+def this_command() -> str:
+    """Return the command line of this process."""
+    return shlex.join(["ramda", *sys.argv[1:]])
+
+
+def now() -> str:
+    """Return the time as reports have it."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _data(data: DataBundle | None) -> DataEntry | None:
@@ -279,6 +291,7 @@ def _training(trained: Trained | None) -> TrainingEntry | None:
                 certificate=e.certificate,
                 zero_set_change=e.zero_set_change,
                 low_rank_level=e.low_rank_level,
+                skipped_steps=e.skipped_steps,
             )
             for e in trained.history
         ),

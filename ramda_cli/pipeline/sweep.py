@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ramda_cli.config.loading import load_config
 from ramda_cli.config.schema import RunConfig, TargetConfig
 from ramda_cli.errors import FileFormatError
 from ramda_cli.file_header import read_header_report
@@ -34,7 +35,8 @@ class SweepSettings:
 def sweep(config: RunConfig, settings: SweepSettings, observer: Observer) -> dict[str, object]:
     """Prune to each target, and write the table and the plot after each run.
 
-    A run that is finished is not repeated, so an interrupted sweep goes on where it stopped.
+    A run that is finished is not repeated, and one that was interrupted goes on from its last
+    checkpoint.
 
     Args:
         config: of every run, but for target, method, seed and directory.
@@ -54,7 +56,7 @@ def sweep(config: RunConfig, settings: SweepSettings, observer: Observer) -> dic
             observer.note(f"{name} is there already")
         else:
             observer.note(f"run {number} of {len(runs)}: {name}")
-            prune(run, observer)
+            prune(run, observer, resume=_begun(run))
         points.append(_point(run))
         document = build_sweep(Sweep(model=config.model.name, points=tuple(points)))
         workspace.write_text("sweep.json", json.dumps(document, indent=2) + "\n")
@@ -91,6 +93,15 @@ def _finished(run: RunConfig) -> bool:
     except FileFormatError:
         return False
     return report.reproducibility.config == run.model_dump(mode="json")
+
+
+def _begun(run: RunConfig) -> bool:
+    """Tell whether a directory holds an unfinished run of these very settings."""
+    workspace = Workspace(run.output.directory)
+    settings = workspace.path("config.yaml")
+    if not (workspace.unfinished and settings.is_file()):
+        return False
+    return load_config(settings, {}, ()) == run
 
 
 def _point(run: RunConfig) -> Point:

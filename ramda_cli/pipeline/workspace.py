@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ramda_cli.errors import OutputError
-from ramda_cli.export import write_tensors
+from ramda_cli.export import State, replace_durably, write_state, write_tensors
 from ramda_cli.report.document import FileEntry
 
 INCOMPLETE = "INCOMPLETE"
@@ -27,7 +26,10 @@ _FILES = (
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.txt",
     "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
 )  # fmt: skip
+_KEPT = "metrics.jsonl", "config.yaml"
 _CHECKPOINTS = "checkpoints"
+STATE, DECIDED = "state", "decided"
+"""Checkpoints: where training stands, and where it stood when the zero set was final."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,35 @@ class Workspace:
             for name in _FILES:
                 (self.directory / name).unlink(missing_ok=True)
             shutil.rmtree(self.directory / _CHECKPOINTS, ignore_errors=True)
+            self._sweep()
+
+    def go_on(self) -> None:
+        """Keep an unfinished run's log and checkpoints, and drop what else it had written."""
+        with self.writing(self.directory):
+            for name in _FILES:
+                if name not in _KEPT:
+                    (self.directory / name).unlink(missing_ok=True)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        for partial in self.directory.rglob("*.partial"):
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a run began here that has not succeeded."""
+        return (self.directory / INCOMPLETE).is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the directory holds a result."""
+        return (self.directory / _REPORT).is_file() and not self.unfinished
 
     def finish(self) -> None:
-        """Take the mark away: everything is written and proven."""
+        """Take the mark away: everything is written and proven. There is nothing to resume."""
         with self.writing(self.directory):
+            for name in (STATE, DECIDED):
+                (self.directory / _CHECKPOINTS / f"{name}.safetensors").unlink(missing_ok=True)
             (self.directory / INCOMPLETE).unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:
@@ -93,7 +120,7 @@ class Workspace:
         partial = self.directory / f"{name}.partial"
         with self.writing(self.directory / name):
             partial.write_text(text, encoding="utf-8")
-            os.replace(partial, self.directory / name)
+            replace_durably(partial, self.directory / name)
 
     def append_line(self, name: str, values: Mapping[str, Any]) -> None:
         """Append one JSON document to a file of lines."""
@@ -106,6 +133,13 @@ class Workspace:
         path = self.directory / _CHECKPOINTS / f"{name}.safetensors"
         with self.writing(path):
             path.parent.mkdir(exist_ok=True)
+        return path
+
+    def save_state(self, state: State, name: str) -> Path:
+        """Write the state of a run under `checkpoints/`, whole or not at all."""
+        path = self.checkpoint(name)
+        with self.writing(path):
+            write_state(state, path)
         return path
 
     def save_weights(self, model: nn.Module, name: str) -> Path:
@@ -138,9 +172,8 @@ class Workspace:
         try:
             yield
         except (OSError, SafetensorError) as error:
-            for partial in self.directory.rglob("*.partial"):
-                with contextlib.suppress(OSError):
-                    partial.unlink()
+            with contextlib.suppress(OSError):
+                self._sweep()
             raise _unwritable(path, error) from error
 
 

@@ -82,7 +82,9 @@ def _figures(one: Report, other: Report) -> Iterator[Line]:
     yield from _latencies(one, other)
     yield Line("proof", _verdict(one), _verdict(other))
     yield Line("training", _training(one), _training(other))
-    yield Line("made", one.reproducibility.date, other.reproducibility.date)
+    dates = one.reproducibility.date, other.reproducibility.date
+    if None not in dates:
+        yield Line("made", *map(str, dates))
 
 
 def _latencies(one: Report, other: Report) -> Iterator[Line]:

@@ -5,7 +5,7 @@ measured, or is not finite, is null.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 SCHEMA: Final = 1
@@ -298,6 +298,7 @@ class EpochEntry:
     Attributes:
         zero_set_change: share of channels that became zero or revived in this epoch.
         low_rank_level: 1 - Σ ranks / Σ full ranks; null where no weight could lose ranks.
+        skipped_steps: that were not taken, as loss or gradient was infinite or NaN.
     """
 
     epoch: int
@@ -309,6 +310,7 @@ class EpochEntry:
     certificate: float | None = None
     zero_set_change: float | None = None
     low_rank_level: float | None = None
+    skipped_steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,6 +318,7 @@ class TrainingEntry:
     """How the model was trained.
 
     Attributes:
+        seconds: it took; null in the header of `model.safetensors`.
         zero_set_stability: share of the final zero groups that were zero at the freeze.
         removal_epoch: after which the zero channels were taken out; null where after the last.
     """
@@ -323,7 +326,7 @@ class TrainingEntry:
     method: str
     epochs: int
     steps: int
-    seconds: float
+    seconds: float | None
     history: tuple[EpochEntry, ...] = ()
     zero_set_stability: float | None = None
     removal_epoch: int | None = None
@@ -340,13 +343,17 @@ class FileEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Reproducibility:
-    """What it takes to run this again."""
+    """What it takes to run this again.
+
+    Attributes:
+        date: when the run began; null in the header of `model.safetensors`.
+    """
 
     config: Mapping[str, Any]
     seed: int
     versions: Mapping[str, str]
     device: str
-    date: str
+    date: str | None
     command: str
 
 
@@ -388,3 +395,13 @@ class Report:
     def met(self) -> bool:
         """Whether every request was met."""
         return all(reached.met for reached in (self.reached, *self.further))
+
+
+def without_times(report: Report) -> Report:
+    """Return a report without when the run was and how long it took."""
+    training = report.training and replace(report.training, seconds=None)
+    return replace(
+        report,
+        training=training,
+        reproducibility=replace(report.reproducibility, date=None),
+    )

@@ -13,7 +13,7 @@ from ramda_cli.report.formatting import (
     share_of,
     text_of,
 )
-from ramda_cli.report.phrases import accuracy_text, data_text, training_text
+from ramda_cli.report.phrases import accuracy_text, data_text, made_with, training_text
 from ramda_cli.report.plain import parse_report
 from ramda_cli.report.ranks import entries_left
 from ramda_cli.report.rows import accuracy_rows, size_rows
@@ -143,14 +143,13 @@ def _groups(groups: Sequence[GroupEntry]) -> str:
 
 def _origin(report: Report) -> str:
     again = report.reproducibility
-    versions = ", ".join(f"{name} {version}" for name, version in again.versions.items())
     rows = [
         ("command", escaped(again.command)),
         ("data", escaped(data_text(report))),
         ("weights", escaped(report.model.weights)),
         ("training", escaped(training_text(report))),
         ("loads as", escaped(report.layout)),
-        ("made with", escaped(f"{versions}, {again.date}")),
+        ("made with", escaped(made_with(report))),
         *((escaped(file.name), escaped((file.sha256 or "-")[:16])) for file in report.files),
     ]
     return table(("", ""), rows, right=2)

@@ -16,7 +16,13 @@ from ramda_cli.report.markdown import (
     proof_table,
     size_table,
 )
-from ramda_cli.report.phrases import asked_text, data_text, reached_amount, training_text
+from ramda_cli.report.phrases import (
+    asked_text,
+    data_text,
+    made_with,
+    reached_amount,
+    training_text,
+)
 from ramda_cli.report.plain import parse_report
 
 _HUB_ID: Final = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
@@ -185,7 +191,6 @@ def _inputs(preprocessing: Mapping[str, Any]) -> str:
 
 def _origin(report: Report) -> str:
     again = report.reproducibility
-    versions = ", ".join(f"{name} {version}" for name, version in again.versions.items())
     asked = asked_text(report.asked).plain
     reached = " and ".join(
         f"{percent(each.share)} ({reached_amount(each).plain})"
@@ -201,7 +206,7 @@ def _origin(report: Report) -> str:
             f"- asked: {escaped(asked)}; reached: {escaped(reached)}",
             f"- training: {escaped(training_text(report))}"
             + (f" ({_PAPER})" if report.training and report.training.method == "RAMDA" else ""),
-            f"- versions: {escaped(versions)}, {escaped(again.date)}",
+            f"- versions: {escaped(made_with(report))}",
             "",
             "`config.yaml` holds every setting, and `report.html` the curves, each layer's width"
             " and every hash.",

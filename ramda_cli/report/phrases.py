@@ -95,11 +95,22 @@ def training_text(report: Report) -> str:
     epochs = counted(training.epochs, "epoch")
     if training.removal_epoch is not None:
         epochs += f" (removal after {training.removal_epoch})"
-    return (
-        f"{training.method}, {epochs},"
-        f" {counted(training.steps, 'step')},"
-        f" {duration(training.seconds)} on {again.device}, seed {again.seed}"
-    )
+    parts = [training.method, epochs, counted(training.steps, "step")]
+    if training.seconds is None:
+        parts.append(f"on {again.device}")
+    else:
+        parts.append(f"{duration(training.seconds)} on {again.device}")
+    skipped = sum(epoch.skipped_steps for epoch in training.history)
+    if skipped:
+        parts.append(f"{counted(skipped, 'step')} without a finite gradient skipped")
+    return ", ".join((*parts, f"seed {again.seed}"))
+
+
+def made_with(report: Report) -> str:
+    """Return the versions, and the date where it is known."""
+    again = report.reproducibility
+    versions = [f"{name} {version}" for name, version in again.versions.items()]
+    return ", ".join(versions if again.date is None else [*versions, again.date])
 
 
 def accuracy_text(accuracy: Accuracy) -> str:

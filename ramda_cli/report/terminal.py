@@ -15,6 +15,7 @@ from ramda_cli.report.phrases import (
     accuracy_text,
     asked_text,
     data_text,
+    made_with,
     model_text,
     reached_amount,
     training_text,
@@ -78,8 +79,7 @@ def _headline(report: Report) -> Text:
 
 
 def _summary(report: Report) -> list[tuple[str, Text]]:
-    model, training, again = report.model, report.training, report.reproducibility
-    versions = ", ".join(f"{name} {version}" for name, version in again.versions.items())
+    model, training = report.model, report.training
     rows = [
         ("model", text_of(model_text(model))),
         ("data", text_of(data_text(report))),
@@ -87,7 +87,7 @@ def _summary(report: Report) -> list[tuple[str, Text]]:
         *(("reached", _reached(each)) for each in (report.reached, *report.further)),
         ("training", text_of(training_text(report))),
         ("loads as", text_of(report.layout)),
-        ("made with", text_of(f"{versions}, {again.date}")),
+        ("made with", text_of(made_with(report))),
     ]
     if training is not None and training.zero_set_stability is not None:
         stability = f"{percent(training.zero_set_stability)} unchanged since the freeze"

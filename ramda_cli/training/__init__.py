@@ -2,7 +2,7 @@
 
 from ramda_cli.training.budget import Budget, Limit, Measure, plan_budget
 from ramda_cli.training.evaluation import evaluate, evaluate_outputs
-from ramda_cli.training.loop import Training
+from ramda_cli.training.loop import State, Training
 from ramda_cli.training.records import Epoch, Trained
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Epoch",
     "Limit",
     "Measure",
+    "State",
     "Trained",
     "Training",
     "evaluate",

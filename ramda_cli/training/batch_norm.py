@@ -35,6 +35,8 @@ def recompute_batch_norm_(model: nn.Module, batches: Batches, *, device: torch.d
     Running averages lag behind weights that have just been zeroed or annealed. This changes the
     function, so it comes before the proof.
 
+    A batch that makes them infinite or NaN does not count.
+
     Returns:
         Whether the model has such statistics.
     """
@@ -51,13 +53,19 @@ def recompute_batch_norm_(model: nn.Module, batches: Batches, *, device: torch.d
     for graph in graphs:
         graph.reset_batch_norm_()
         graph.training = True
-    for number, (inputs, _) in enumerate(islice(batches, _BATCHES), start=1):
+    number, statistics = 1, Statistics(model)
+    for inputs, _ in islice(batches, _BATCHES):
         for norm in norms:
             norm.momentum = 1 / number  # which makes a cumulative average
         for graph in graphs:
             graph.batch_norm_momentum = 1 / number
+        statistics.remember()
         args, kwargs = split_inputs(moved(inputs, device))
         model(*args, **kwargs)
+        if statistics.finite():
+            number += 1
+        else:
+            statistics.restore()
     for norm in norms:
         norm.momentum = momenta[norm]
     for graph in graphs:
@@ -65,6 +73,37 @@ def recompute_batch_norm_(model: nn.Module, batches: Batches, *, device: torch.d
     for module, mode in modes.items():
         module.training = mode
     return True
+
+
+class Statistics:
+    """What a forward pass changes in a model: running averages.
+
+    Args:
+        model: whose floating-point buffers can be put back as they were before a pass.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        floating = [b for b in model.buffers() if b.is_floating_point() and b.numel()]
+        # One that is expanded is a constant, and cannot be written.
+        self._buffers = [b for b in floating if 0 not in b.stride()]
+        self._before = [torch.empty_like(buffer) for buffer in self._buffers]
+
+    def remember(self) -> None:
+        """Keep them as they are."""
+        if self._buffers:
+            torch._foreach_copy_(self._before, self._buffers)
+
+    def restore(self) -> None:
+        """Put them back."""
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._before)
+
+    def finite(self) -> bool:
+        """Tell whether none is infinite or NaN that was not before."""
+        return all(
+            bool((torch.isfinite(now) | ~torch.isfinite(before)).all())
+            for now, before in zip(self._buffers, self._before, strict=True)
+        )
 
 
 def freeze_batch_norm_(model: nn.Module) -> None:

@@ -4,6 +4,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +24,15 @@ from ramda_cli.training.budget import Budget, Mask
 from ramda_cli.training.evaluation import evaluate
 from ramda_cli.training.methods import build_method
 from ramda_cli.training.objective import Objective
-from ramda_cli.training.passes import Passes
+from ramda_cli.training.passes import DivergedError, Passes
+from ramda_cli.training.randomness import random_state, set_random_state
 from ramda_cli.training.records import Epoch, Trained
+
+State = Mapping[str, Any]
+"""What `Training.state_dict` returns."""
+
+_MOST_DIVERGED = 3
+"""Times that a run diverges before it ends."""
 
 
 class Training:
@@ -48,11 +57,14 @@ class Training:
         device: where to train.
         observer: is told of every step.
         after_epoch: called after each validation, and once before training.
+        after_step: called after each step; may raise to stop.
+        begun: called before the first epoch of each part of the run.
+        last_good: returns what `state_dict` did at some earlier time, for a run that diverged.
         matrices: weights that may lose ranks; with a budget those of its cost.
 
     Raises:
         ConfigError: weights are to be averaged after the removal, and nothing follows it.
-        TrainingError: of the methods: loss or weights are not finite.
+        TrainingError: of the methods: loss, gradients or weights are not finite, again and again.
     """
 
     def __init__(
@@ -67,6 +79,9 @@ class Training:
         device: torch.device,
         observer: Observer,
         after_epoch: Callable[[Epoch], None],
+        after_step: Callable[[], None] = lambda: None,
+        begun: Callable[[], None] = lambda: None,
+        last_good: Callable[[], State | None] = lambda: None,
         matrices: Sequence[Matrix] = (),
     ) -> None:
         self._model = model
@@ -75,6 +90,9 @@ class Training:
         self._device = device
         self._observer = observer
         self._after_epoch = after_epoch
+        self._after_step = after_step
+        self._begun = begun
+        self._last_good = last_good
         objective = Objective(model, config, data.task)
         self._passes = Passes(data, config, objective, device=device, observer=observer)
         per_epoch, steps = self._passes.per_epoch, self._passes.total
@@ -96,9 +114,12 @@ class Training:
             )
         self._history: list[Epoch] = []
         self._frozen_zero: Mask | None = None
-        self._stage_step = 0
+        self._zero_before: Mask | None = None
         self._removed = False
+        self._decided = False
         self._seconds = 0.0
+        self._started: float | None = None
+        self._times_diverged = 0
         self._average: ModelEmaV3 | None = None
 
     @property
@@ -107,7 +128,11 @@ class Training:
         return self._config.epochs - self._epoch
 
     def prune(self) -> None:
-        """Train until the zero set is final, and make it exact."""
+        """Train until the zero set is final, and make it exact; after `load_state_dict` go on."""
+        if self._history:
+            with self._training(self._removal_epoch):
+                self._run(self._removal_epoch)
+            return
         sparsity = 0.0 if self._method.penalties else None
         level = 0.0 if self._method.matrices else None
         metric = self._evaluate(self._model)
@@ -116,20 +141,25 @@ class Training:
             first = self._history[0]
             self._observer.validated(0, self._told(first) | {"macs_share": 1.0})
             self._after_epoch(first)
+            self._begun()
             self._run(self._removal_epoch)
 
-    def go_on(self) -> None:
-        """Train the same model to the end; what is zero stays so."""
+    def go_on(self, state: State | None = None) -> None:
+        """Train the same model to the end; what is zero stays so.
+
+        Args:
+            state: of this part of the run, to resume it.
+        """
         if not self._has_budget:
             self._method.hold(self._zero(), macs_share=self._history[-1].macs_share)
-        self._recover()
+        self._recover(state)
 
     @property
     def ranks(self) -> dict[str, tuple[int, int]]:
         """Rank and full rank of each matrix, by parameter."""
         return self._method.optimizer.ranks()
 
-    def recover(self, smaller: nn.Module, kept: Kept) -> None:
+    def recover(self, smaller: nn.Module, kept: Kept, state: State | None = None) -> None:
         """Train the smaller model to the end; the optimizer's state is carried over to it.
 
         Where weights have become products of two it starts anew: factors have no past.
@@ -137,12 +167,50 @@ class Training:
         Args:
             smaller: on the device; trained in place.
             kept: of the removal plan.
+            state: of this part of the run, to resume it.
         """
         method = self._method.without_penalties(smaller)
         if not self._method.matrices:
             carry_state_(method.optimizer, self._method.optimizer, kept)
         self._model, self._method, self._removed = smaller, method, True
-        self._recover()
+        self._recover(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a run depends on between two steps, to go on bit by bit."""
+        masks = {"frozen_zero": self._frozen_zero, "zero_before": self._zero_before}
+        return {
+            "decided": self._decided,
+            "model": self._model.state_dict(),
+            "optimizer": self._method.optimizer.state_dict(),
+            "average": None if self._average is None else self._average.module.state_dict(),
+            "passes": self._passes.state_dict(),
+            "history": [asdict(epoch) for epoch in self._history],
+            "seconds": self._seconds_so_far(),
+            "times_diverged": self._times_diverged,
+            "random": random_state(self._device),
+            **{k: None if mask is None else torch.from_numpy(mask) for k, mask in masks.items()},
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Put the run where `state_dict` found one; of the same settings, data and method.
+
+        Before `prune` the state may be of that part of the run alone; that of a later part is given
+        to `recover` or `go_on`.
+        """
+        self._model.load_state_dict(state["model"])
+        self._method.optimizer.load_state_dict(state["optimizer"])
+        if self._average is not None and state["average"] is not None:
+            self._average.module.load_state_dict(state["average"])
+        self._passes.load_state_dict(state["passes"])
+        self._history = [Epoch(**epoch) for epoch in state["history"]]
+        self._times_diverged = state["times_diverged"]
+        self._seconds = state["seconds"]
+        if self._started is not None:
+            self._started = time.monotonic()
+        for name in ("frozen_zero", "zero_before"):
+            mask = state[name]
+            setattr(self, f"_{name}", None if mask is None else mask.cpu().numpy().copy())
+        set_random_state(state["random"], self._device)
 
     def result(self) -> Trained:
         """Return what was measured."""
@@ -163,7 +231,7 @@ class Training:
     def _removal_step(self) -> int:
         return self._removal_epoch * self._passes.per_epoch
 
-    def _recover(self) -> None:
+    def _recover(self, state: State | None) -> None:
         share = self._history[-1].macs_share
         self._measure = lambda: share
         if not self._has_budget:
@@ -171,40 +239,73 @@ class Training:
             self._method.restart()
         if self._config.ema is not None:
             self._average = ModelEmaV3(self._model, decay=self._config.ema, use_warmup=True)
-        with self._training(self.epochs_left):
+        self._decided = True
+        if state is not None:
+            self.load_state_dict(state)
+        with self._training(self._config.epochs):
+            if state is None:
+                self._zero_before = self._zero()
+                self._begun()
             self._run(self._config.epochs)
 
     @contextmanager
-    def _training(self, epochs: int) -> Iterator[None]:
-        started = time.monotonic()
-        self._observer.train_start(epochs * self._passes.per_epoch, self._config.epochs)
+    def _training(self, last: int) -> Iterator[None]:
+        self._started = time.monotonic()
+        steps = last * self._passes.per_epoch - self._passes.step
+        self._observer.train_start(steps, self._config.epochs)
         yield
         self._observer.train_end()
-        self._seconds += time.monotonic() - started
+        self._seconds, self._started = self._seconds_so_far(), None
+
+    def _seconds_so_far(self) -> float:
+        running = 0.0 if self._started is None else time.monotonic() - self._started
+        return self._seconds + running
 
     def _run(self, last: int) -> None:
         first_step = self._passes.step
-        before = self._zero()
-        for epoch in range(self._epoch + 1, last + 1):
-            loss = self._passes.run(
-                epoch,
-                self._model,
-                self._method.optimizer,
-                first_step=first_step,
-                before_step=self._schedule,
-                after_step=self._follow,
-                shown=self._shown,
-            )
+        if self._zero_before is None:
+            self._zero_before = self._zero()
+        while self._epoch < last:
+            epoch = self._epoch + 1
+            try:
+                loss = self._passes.run(
+                    epoch,
+                    self._model,
+                    self._method.optimizer,
+                    first_step=first_step,
+                    before_step=self._schedule,
+                    after_step=self._follow,
+                    shown=self._shown,
+                )
+            except DivergedError as error:
+                self._step_back(error)
+                continue
             if epoch == last:
                 self._finish()
             zero = self._zero()
-            change = float((zero != before).mean()) if zero.size else None
-            measured, before = self._measured(epoch, loss, change), zero
+            change = float((zero != self._zero_before).mean()) if zero.size else None
+            measured, self._zero_before = self._measured(epoch, loss, change), zero
             self._history.append(measured)
             self._observer.validated(epoch, self._told(measured))
             self._after_epoch(measured)
 
-    def _measured(self, epoch: int, loss: float, zero_set_change: float | None) -> Epoch:
+    def _step_back(self, error: DivergedError) -> None:
+        """Go on from the last state that was kept, with half the step size.
+
+        Raises:
+            TrainingError: there is none, or it did not help.
+        """
+        times = self._times_diverged + 1
+        state = self._last_good() if times < _MOST_DIVERGED else None
+        if state is None:
+            raise error
+        self.load_state_dict(state)
+        self._times_diverged = times
+        self._observer.note(
+            f"{error}: back at step {self._passes.step}, with step sizes times {0.5**times:g}"
+        )
+
+    def _measured(self, epoch: int, loss: float | None, zero_set_change: float | None) -> Epoch:
         optimizer, shown = self._method.optimizer, self._shown()
         averaged = self._average.module if self._average is not None else self._model
         return Epoch(
@@ -217,6 +318,7 @@ class Training:
             float(optimizer.certificate) if self._solves else None,
             zero_set_change,
             shown.get("low_rank_level"),
+            self._passes.skipped,
         )
 
     @property
@@ -239,6 +341,7 @@ class Training:
         (param_group,) = self._method.optimizer.param_groups
         warm_up = config.warm_up * self._passes.per_epoch
         rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
+        rising *= 0.5**self._times_diverged
         if self._has_budget:
             param_group["lr"] = rising * self._method.lr(config.step_size, step, self._passes.total)
             return
@@ -246,19 +349,22 @@ class Training:
         passed = sum(epoch >= milestone for milestone in milestones)
         if step % self._passes.per_epoch == 0 and epoch in milestones:
             self._method.restart()
-            self._stage_step = 0
         param_group["lr"] = rising * config.step_size * 0.1**passed
         param_group["eps"] = config.eps * 0.1**passed
-        self._stage_step += 1
         if step >= self._removal_step:
             param_group["momentum"] = config.momentum
         elif passed == len(milestones):
-            momentum = config.momentum * math.sqrt(self._stage_step)
+            began = milestones[-1] * self._passes.per_epoch if milestones else 0
+            momentum = config.momentum * math.sqrt(step + 1 - began)
             # The last iterate is a prox output even where the stage was too short to get there.
             ends = step + 1 == self._removal_step
             param_group["momentum"] = 1.0 if ends else min(1.0, momentum)
 
     def _follow(self) -> None:
+        self._follow_step()
+        self._after_step()
+
+    def _follow_step(self) -> None:
         if self._average is not None:
             self._average.update(self._model, step=self._passes.step - self._removal_step)
         rule, is_freeze = self._method.rule, self._passes.step == self._method.freeze_step

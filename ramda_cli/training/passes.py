@@ -1,9 +1,9 @@
 """Passes over the training data: a step for each batch, whatever model and optimizer."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,30 @@ from ramda_cli.errors import TrainingError
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import ProximalOptimizer
 from ramda_cli.tasks.inputs import ExampleInputs, moved
-from ramda_cli.training.batch_norm import freeze_batch_norm_
+from ramda_cli.training.batch_norm import Statistics, freeze_batch_norm_
 from ramda_cli.training.mixing import Mixing
 from ramda_cli.training.objective import Objective
 
 _REPORT_EVERY = 10
-"""Steps between readings of the loss, which make the device wait for the host."""
+"""Steps between two reports."""
+
+
+class DivergedError(TrainingError):
+    """Step after step had no finite gradient, or the weights are not finite."""
 
 
 class Passes:
     """Counts steps over a run, and takes them.
+
+    A step whose loss or gradient is infinite or NaN is not taken: weights, optimizer and BatchNorm
+    statistics stay as they were.
+
+    Attributes:
+        per_epoch: steps of an epoch.
+        total: steps of the run.
+        step: steps done, those that were not taken among them.
+        loss_sum: of the running epoch's steps that were taken.
+        skipped: those that were not.
 
     Args:
         data: loaders.
@@ -54,6 +68,9 @@ class Passes:
             self.per_epoch = min(self.per_epoch, config.max_steps // config.epochs)
         self.total = config.epochs * self.per_epoch
         self.step = 0
+        self.loss_sum = torch.zeros((), device=device)
+        self.skipped = 0
+        self._skipped_at_once = 0
 
     def run(
         self,
@@ -65,8 +82,8 @@ class Passes:
         before_step: Callable[[], None],
         after_step: Callable[[], None],
         shown: Callable[[], Mapping[str, float]],
-    ) -> float:
-        """Take the steps of an epoch, and return the mean loss.
+    ) -> float | None:
+        """Take the steps of an epoch that are left of it, and return the mean loss.
 
         Args:
             epoch: counted from 1.
@@ -77,26 +94,57 @@ class Passes:
             after_step: is called when the step is done.
             shown: what the observer is told beside loss and lr.
 
+        Returns:
+            The mean of the whole epoch; None where no step of it was taken.
+
         Raises:
-            TrainingError: loss or weights are not finite.
+            DivergedError: more steps at once than `config.skip_limit` had no finite gradient, or
+                the weights are not finite.
         """
         model.train()
         if self._config.freeze_batch_norm:
             freeze_batch_norm_(model)
-        self._data.train.set_epoch(epoch - 1)
-        total = torch.zeros((), device=self._device)
-        batches = enumerate(self._data.train)
-        for _ in range(self.per_epoch):
+        done = self.step - (epoch - 1) * self.per_epoch
+        if done == 0:
+            self.loss_sum, self.skipped = torch.zeros((), device=self._device), 0
+        first = done * self._accumulate
+        if done < self.per_epoch:
+            self._data.train.set_epoch(epoch - 1, first=first)
+        else:  # what looks at the data next begins a pass, as it would after this one
+            self._data.train.set_epoch(epoch)
+        batches = enumerate(self._data.train, start=first)
+        statistics = Statistics(model)
+        for _ in range(done, self.per_epoch):
             before_step()
+            statistics.remember()
             loss = self._take(model, optimizer, islice(batches, self._accumulate), epoch)
-            total += loss
+            if loss is None:
+                statistics.restore()
+                self._skip(epoch)
+            else:
+                self.loss_sum += loss
+                self._skipped_at_once = 0
             self.step += 1
             after_step()
             if self.step % _REPORT_EVERY == 0 or self.step % self.per_epoch == 0:
-                self._report(epoch, optimizer, float(loss), first_step, shown)
+                self._report(optimizer, loss, first_step, shown)
         if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
             raise self._diverged("the weights became infinite or NaN", epoch)
-        return float(total) / self.per_epoch
+        taken = self.per_epoch - self.skipped
+        return float(self.loss_sum) / taken if taken else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {
+            "step": self.step, "loss_sum": self.loss_sum, "skipped": self.skipped,
+            "skipped_at_once": self._skipped_at_once,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.step, self.skipped = state["step"], state["skipped"]
+        self.loss_sum = state["loss_sum"].to(self._device, copy=True)
+        self._skipped_at_once = state["skipped_at_once"]
 
     def _take(
         self,
@@ -104,8 +152,11 @@ class Passes:
         optimizer: ProximalOptimizer,
         batches: Iterable[tuple[int, tuple[ExampleInputs, Tensor]]],
         epoch: int,
-    ) -> Tensor:
-        """Take a step on the mean gradient of some batches, and return their mean loss."""
+    ) -> Tensor | None:
+        """Take a step on the mean gradient of some batches, and return their mean loss.
+
+        Where loss or gradient is not finite do nothing and return None.
+        """
         optimizer.zero_grad()
         total = torch.zeros((), device=self._device)
         for number, (inputs, targets) in batches:
@@ -115,10 +166,28 @@ class Passes:
                 loss = self._objective(model, *mixed) / self._accumulate
             loss.backward()
             total += loss.detach()
+        parameters = [p for p in model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not bool(torch.isfinite(norm.to(total) + total)):
+            return None
         if self._config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), self._config.clip_norm)
+            nn.utils.clip_grads_with_norm_(parameters, self._config.clip_norm, norm)
         optimizer.step()
         return total
+
+    def _skip(self, epoch: int) -> None:
+        """Count a step that was not taken.
+
+        Raises:
+            DivergedError: too many of them came one after the other.
+        """
+        self.skipped += 1
+        self._skipped_at_once += 1
+        if self._skipped_at_once > self._config.skip_limit:
+            self.step += 1
+            times = self._skipped_at_once
+            what = "loss or gradient became infinite or NaN"
+            raise self._diverged(what if times == 1 else f"{what} {times} times in a row", epoch)
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self._config.precision == "fp32":
@@ -127,19 +196,18 @@ class Passes:
 
     def _report(
         self,
-        epoch: int,
         optimizer: ProximalOptimizer,
-        loss: float,
+        loss: Tensor | None,
         first_step: int,
         shown: Callable[[], Mapping[str, float]],
     ) -> None:
-        if not math.isfinite(loss):
-            raise self._diverged(f"the loss became {loss}", epoch)
-        values = {"loss": loss, "lr": optimizer.param_groups[0]["lr"], **shown()}
+        values = {"lr": optimizer.param_groups[0]["lr"], **shown()}
+        if loss is not None:
+            values = {"loss": float(loss), **values}
         self._observer.train_step(self.step - first_step, values)
 
-    def _diverged(self, what: str, epoch: int) -> TrainingError:
-        return TrainingError(
+    def _diverged(self, what: str, epoch: int) -> DivergedError:
+        return DivergedError(
             f"{what} at step {self.step} of {self.total}, in epoch {epoch}",
             hint=f"lower --lr (now {self._config.step_size:g})",
         )

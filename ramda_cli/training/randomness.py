@@ -1,7 +1,10 @@
-"""Whether a model draws random numbers while it trains."""
+"""Whether a model draws random numbers while it trains, and where the generators stand."""
 
 import copy
+import random
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -24,3 +27,23 @@ def is_random(model: nn.Module, inputs: ExampleInputs) -> bool:
             torch.manual_seed(seed)
             outputs.append(tensors_of(twin(*args, **kwargs)))
     return not all(map(torch.equal, *outputs))
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Return where the generators of Python, NumPy, torch and a CUDA device stand."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *rest),  # type: ignore[union-attr]
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Put the generators where `random_state` found them."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -132,6 +132,7 @@ class RankBudgetRule:
         zero = torch.from_numpy(self._zero)
         return {
             "step": self._step, "zero": zero, "importance": self._importance, "sums": self._sums,
+            "moves": torch.from_numpy(self._moves),
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -139,6 +140,7 @@ class RankBudgetRule:
         self._step = state["step"]
         self._zero = state["zero"].numpy().copy()
         self._importance = state["importance"].clone()
+        self._moves = state["moves"].numpy().copy()
         self._sums = {name: (a.clone(), b.clone()) for name, (a, b) in state["sums"].items()}
 
     def _ranks(self) -> dict[str, int]:
@@ -207,6 +209,14 @@ class HeldRanks:
         """Return the ranks."""
         del squares
         return self._ranks
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs: what was looked at once is not looked at again."""
+        return {"ones": self._ones}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._ones = {name: (a.clone(), b.clone()) for name, (a, b) in state["ones"].items()}
 
 
 def hull(worth: Scores, first: int, first_saving: float, saving: float) -> Scores:

@@ -17,6 +17,7 @@ class Epoch:
             where there was none to solve.
         zero_set_change: share of channels that became zero or revived in this epoch.
         low_rank_level: 1 - Σ ranks / Σ full ranks; None where no weight may lose ranks.
+        skipped_steps: that were not taken, as loss or gradient was infinite or NaN.
     """
 
     epoch: int
@@ -28,6 +29,7 @@ class Epoch:
     certificate: float | None = None
     zero_set_change: float | None = None
     low_rank_level: float | None = None
+    skipped_steps: int = 0
 
     @property
     def shown(self) -> dict[str, float]:

@@ -625,10 +625,11 @@ def test_resnet50_on_imagenet_without_either(
     assert not out.exists()
 
 
-def test_ctrl_c_is_130_and_keeps_the_weights(
-    tmp_path: Path, out: Path, factory: str, ramda: Run
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_130_and_the_run_can_go_on(
+    tmp_path: Path, out: Path, factory: str, ramda: Run, number: signal.Signals
 ) -> None:
-    args = ["prune", factory, "--data", "digits", "--batch-size", "32", "--epochs", "5000"]
+    args = ["prune", factory, "--data", "digits", "--batch-size", "32", "--epochs", "40"]
     args += ["--device", "cpu", "--no-onnx", "--no-bench", *HALF, "-o", str(out)]
     process = subprocess.Popen(
         command(*args), cwd=tmp_path, env=environment(tmp_path),
@@ -642,18 +643,19 @@ def test_ctrl_c_is_130_and_keeps_the_weights(
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         stdout, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
-    kept = out / "checkpoints/interrupted.safetensors"
     assert (process.returncode, stdout) == (130, "")
-    assert stderr.splitlines()[-2:] == [
+    assert stderr.splitlines()[-3:] == [
+        f"note: {number.name}: stopping after this step; once more stops at once",
         f"error: interrupted; {out} is marked INCOMPLETE and holds no result",
-        f"hint: start again from the weights so far with --weights {kept} and another -o",
+        f"hint: `ramda prune --resume -o {out}` goes on from the last checkpoint",
     ]
     assert (out / "INCOMPLETE").exists()
     assert not (out / "model.safetensors").exists()
-    again = out.with_name("again")
-    result = ramda("prune", factory, "--weights", str(kept), *QUICK, *HALF, "-o", str(again))
+    result = ramda("prune", "--resume", "-o", str(out))
     assert result.exit_code == 0, result.stderr
+    assert "note: goes on from step " in result.stderr
+    assert (out / "model.safetensors").exists()

@@ -1,22 +1,36 @@
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 
-from ramda_cli.config.schema import TargetConfig, TrainingConfig
-from ramda_cli.errors import Interrupted, TrainingError
-from ramda_cli.export import load
+from ramda_cli.config.schema import (
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    TargetConfig,
+    TrainingConfig,
+)
+from ramda_cli.errors import DataError, TrainingError
+from ramda_cli.export import load, read_state
 from ramda_cli.models.weights import read_weights
 from ramda_cli.observer import SilentObserver
 from ramda_cli.optimizers import penalties
 from ramda_cli.pipeline.fitting import Fit
+from ramda_cli.pipeline.resuming import new_run
+from ramda_cli.pipeline.stopping import StopRequest
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.regularizers import GroupLasso
 from ramda_cli.structure import identify
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.surgery import remove
 from ramda_cli.training import plan_budget
-from tests.training.problems import CPU, digits, net, structure_of
+from tests.training.problems import CPU, accuracy, digits, net, structure_of
+
+RUN = RunConfig(
+    model=ModelConfig(name="net"), data=DataConfig(name="digits"), target=TargetConfig(macs=0.5)
+)
 
 
 @pytest.fixture
@@ -30,6 +44,7 @@ def fit(tmp_path: Path) -> Fit:
         model, structure, penalties(structure, GroupLasso(0.0)), digits(), TrainingConfig(epochs=3),
         cost=cost, budget=plan_budget(cost, TargetConfig(macs=0.5), floor=0.1), details={},
         device=CPU, workspace=workspace, observer=SilentObserver(),
+        run=new_run(RUN), checkpoint_seconds=600.0, stop=StopRequest(SilentObserver()),
     )  # fmt: skip
 
 
@@ -39,29 +54,35 @@ def cut(fit: Fit) -> tuple[torch.nn.Module, object]:
     return remove(model, structure, identify(model, structure))
 
 
-def test_an_interruption_keeps_the_dense_weights(fit: Fit) -> None:
+def test_the_weights_after_an_epoch_are_kept(fit: Fit) -> None:
     fit.prune()
-    with pytest.raises(Interrupted) as caught, fit.keeping_interrupted_weights():
-        raise KeyboardInterrupt
-    kept = fit._workspace.checkpoint("interrupted")
-    assert caught.value.exit_code == 130
-    assert f"--weights {kept}" in (caught.value.hint or "")
-    net().load_state_dict(read_weights(kept))
-
-
-def test_an_interruption_of_the_recovery_keeps_a_smaller_model(fit: Fit) -> None:
-    fit.prune()
+    net().load_state_dict(read_weights(fit._workspace.checkpoint("last")))
+    assert not fit._workspace.checkpoint("best").exists()
     assert fit.epochs_left == 2
     smaller, plan = cut(fit)
     fit.recover(smaller, plan)
-    with pytest.raises(Interrupted) as caught, fit.keeping_interrupted_weights():
-        raise KeyboardInterrupt
-    kept = fit._workspace.checkpoint("interrupted")
-    assert f"the smaller model so far is in {kept}" in (caught.value.hint or "")
     images = torch.randn(2, 1, 8, 8)
-    torch.testing.assert_close(load(kept)(images), smaller.eval()(images))
     last = load(fit._workspace.checkpoint("last"))
-    assert torch.equal(last.state_dict()["fc.weight"], smaller.state_dict()["fc.weight"])
+    torch.testing.assert_close(last(images), smaller.eval()(images))
+    best = load(fit._workspace.checkpoint("best"))
+    metrics = [epoch.metric for epoch in fit.result().history[2:]]
+    assert accuracy(best, digits().val) == max(metrics)
+
+
+def test_bad_data_loses_no_step(fit: Fit) -> None:
+    def broken() -> Iterator[object]:
+        yield from islice(iter(digits().train), 3)
+        raise DataError("image 7 cannot be read", hint="take it away")
+
+    train = fit._training._passes._data.train
+    train.__class__ = type("Broken", (train.__class__,), {"__iter__": lambda _: broken()})
+    with pytest.raises(DataError, match="image 7 cannot be read") as caught:
+        fit.prune()
+    directory = fit._workspace.directory
+    assert caught.value.hint == (
+        f"take it away; then `ramda prune --resume -o {directory}` goes on from the last checkpoint"
+    )
+    assert read_state(fit._workspace.checkpoint("state"))["training"]["passes"]["step"] == 3
 
 
 def test_a_failed_recovery_says_where_the_last_good_weights_are(
@@ -71,7 +92,7 @@ def test_a_failed_recovery_says_where_the_last_good_weights_are(
     smaller, plan = cut(fit)
     with torch.no_grad():
         smaller.fc.bias += torch.inf
-    with pytest.raises(TrainingError, match="the loss became nan at step 10 of 24") as caught:
+    with pytest.raises(TrainingError, match="the weights became infinite or NaN at step 16 of 24") as caught:
         fit.recover(smaller, plan)
     last = fit._workspace.checkpoint("last")
-    assert f"the weights after epoch 1 are in {last}" in (caught.value.hint or "")
+    assert f"the weights of the last epoch are in {last}" in (caught.value.hint or "")

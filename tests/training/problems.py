@@ -68,6 +68,10 @@ class Recorder(SilentObserver):
     def __init__(self) -> None:
         self.steps: list[tuple[int, dict[str, float]]] = []
         self.epochs: list[tuple[int, dict[str, float]]] = []
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def train_step(self, step: int, values: Any) -> None:
         self.steps.append((step, dict(values)))
@@ -84,6 +88,7 @@ def training_of(
     after_epoch: Callable[[Epoch], None] = lambda _: None,
     data: DataBundle | None = None,
     observer: SilentObserver | None = None,
+    **callbacks: Any,
 ) -> tuple[Training, Structure, CostModel]:
     """Prepare to train `model` in place, with a budget or with the weight of `config`."""
     structure = structure_of(model)
@@ -103,6 +108,7 @@ def training_of(
         device=CPU,
         observer=observer or SilentObserver(),
         after_epoch=after_epoch,
+        **callbacks,
     )
     return training, structure, cost
 

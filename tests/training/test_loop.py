@@ -1,7 +1,9 @@
+import copy
 import dataclasses
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from ramda_cli.structure import identify
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.training import Budget, Epoch, plan_budget
 from ramda_cli.training.mixing import Mixing
-from tests.training.problems import Recorder, accuracy, digits, net, run
+from tests.training.problems import Recorder, accuracy, digits, net, run, training_of
 
 
 def half_of_the_macs(cost: CostModel) -> Budget:
@@ -181,44 +183,93 @@ class Poisoned:
     """The training batches, with a NaN in one of the third epoch."""
 
     data: DataBundle
+    numbers: tuple[int, ...] = (2,)
     epoch: int = 0
+    first: int = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.data.train.set_epoch(epoch)
+    def set_epoch(self, epoch: int, *, first: int = 0) -> None:
+        self.epoch, self.first = epoch, first
+        self.data.train.set_epoch(epoch, first=first)
 
     def __len__(self) -> int:
         return len(self.data.train)
 
     def __iter__(self):
-        for number, (images, labels) in enumerate(self.data.train):
-            poisoned = self.epoch == 2 and number == 2
+        first, self.first = self.first, 0
+        for number, (images, labels) in enumerate(self.data.train, start=first):
+            poisoned = self.epoch == 2 and number in self.numbers
             yield (images * math.nan if poisoned else images), labels
 
 
-def test_a_nan_stops_the_run_and_leaves_the_last_epoch_good() -> None:
-    data, model = digits(), net()
+def poisoned_run(config: TrainingConfig, numbers: tuple[int, ...], **options: Any) -> Any:
+    data = digits()
+    poisoned = dataclasses.replace(data, train=Poisoned(data, numbers))
+    return training_of(net(), config, budget_of=half_of_the_macs, data=poisoned, **options)[0]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_without_a_finite_gradient_is_not_taken(accumulate: int) -> None:
+    config = TrainingConfig(epochs=3, lr=1e-2, accumulate=accumulate, freeze=1.0)
+    training = poisoned_run(config, (2,))
+    before: dict[str, torch.Tensor] = {}
+    bad_step = 2 * 8 // accumulate + 2 // accumulate
+
+    def watch() -> None:
+        state = {k: v.clone() for k, v in training._model.state_dict().items()}
+        if training._passes.step == bad_step:
+            before.update(state)
+        elif training._passes.step == bad_step + 1:
+            counted = {k for k in state if k.endswith("num_batches_tracked")}
+            assert all(torch.equal(state[k], before[k]) for k in state.keys() - counted)
+
+    training._after_step = watch
+    training.prune()
+    assert before
+    history = training.result().history
+    assert [epoch.skipped_steps for epoch in history] == [0, 0, 0, 1]
+    assert all(math.isfinite(epoch.loss) for epoch in history[1:])
+    assert history[-1].metric > history[0].metric + 0.2
+
+
+def test_where_too_many_steps_are_bad_the_last_state_comes_back_with_smaller_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spy, recorder = Spy(monkeypatch), Recorder()
+    kept: list[dict[str, Any]] = []
+    training = poisoned_run(
+        TrainingConfig(epochs=3, lr=1e-2, skip_limit=1, freeze=1.0), (2, 3),
+        observer=recorder, last_good=lambda: copy.deepcopy(kept[-1]),
+        after_epoch=lambda _: kept.append(copy.deepcopy(training.state_dict())),
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match=r"^loss or gradient became infinite or NaN 2 times in "
+                       r"a row at step 20 of 24, in epoch 3$"):  # fmt: skip
+        training.prune()
+    assert recorder.notes == [
+        f"loss or gradient became infinite or NaN 2 times in a row at step 20 of 24, in epoch 3:"
+        f" back at step 16, with step sizes times {factor}"
+        for factor in (0.5, 0.25)
+    ]
+    # Two good steps of the third epoch were taken three times.
+    first, second, third = ([lr for lr, _, _ in spy.settings[at : at + 2]] for at in (16, 18, 20))
+    assert second == pytest.approx([lr / 2 for lr in first])
+    assert third == pytest.approx([lr / 4 for lr in first])
+
+
+def test_without_a_state_to_go_back_to_a_nan_stops_the_run() -> None:
     kept: dict[int, dict[str, torch.Tensor]] = {}
 
     def keep(epoch: Epoch) -> None:
-        kept[epoch.epoch] = {k: v.clone() for k, v in model.state_dict().items()}
+        state = training._model.state_dict()
+        kept[epoch.epoch] = {k: v.clone() for k, v in state.items()}
 
-    poisoned = dataclasses.replace(data, train=Poisoned(data))
-    message = "the loss became nan at step 20 of 40, in epoch 3"
+    config = TrainingConfig(epochs=5, lr=1e-2, skip_limit=0, freeze=1.0)
+    training = poisoned_run(config, (2,), after_epoch=keep)
+    message = "loss or gradient became infinite or NaN at step 19 of 40, in epoch 3"
     with pytest.raises(TrainingError, match=f"^{message}$") as caught:
-        run(
-            model,
-            TrainingConfig(epochs=5, lr=1e-2),
-            budget_of=half_of_the_macs,
-            data=poisoned,
-            after_epoch=keep,
-        )
+        training.prune()
     assert caught.value.hint == "lower --lr (now 0.01)"
     assert list(kept) == [0, 1, 2]
     assert all(torch.isfinite(tensor).all() for tensor in kept[2].values())
-    good = net()
-    good.load_state_dict(kept[2])
-    assert accuracy(good, data.val) > accuracy(net(), data.val)
 
 
 def test_weights_that_are_not_finite_stop_the_run() -> None:

@@ -47,14 +47,15 @@ class TextBatches:
         self._shuffle = shuffle
         self._seed = seed
         self._epoch = 0
+        self._first = 0
         # From Arrow, which maps the file: as Python lists they may not fit memory.
         stored = rows.with_format("arrow")[:]["input_ids"]
         self._lengths = pc.list_value_length(stored).to_numpy()
         self._targets: Tensor | None = None
 
-    def set_epoch(self, epoch: int) -> None:
-        """Make the next pass number `epoch`; a resumed run needs it."""
-        self._epoch = epoch
+    def set_epoch(self, epoch: int, *, first: int = 0) -> None:
+        """Make the next pass number `epoch`, beginning with batch `first`; to resume a run."""
+        self._epoch, self._first = epoch, first
 
     def aim_at(self, targets: Tensor) -> None:
         """Give every row, by its number, a target that the rows do not have."""
@@ -68,8 +69,9 @@ class TextBatches:
 
     def __iter__(self) -> Iterator[tuple[ExampleInputs, Tensor]]:
         epoch, self._epoch = self._epoch, self._epoch + 1
+        first, self._first = self._first, 0
         draw = epoch if self._shuffle else 0
-        for number, indices in enumerate(self.order(epoch)):
+        for number, indices in enumerate(self.order(epoch)[first:], start=first):
             inputs, targets = self._collate(self._read(indices), self._seed, draw, number)
             if self._targets is not None:
                 targets = self._targets[torch.from_numpy(indices)]

@@ -1,7 +1,8 @@
 """Training rows that are read as they come, for tables that fit no disk.
 
-The stream goes on from one epoch to the next and starts again at its end, shuffled within a buffer
-of rows. A language model alone can be trained so: classes would have to be counted first.
+The stream goes on from one pass to the next and starts again at its end, shuffled within a buffer
+of rows. A resumed run reads over what was trained on before. A language model alone can be trained
+so: classes would have to be counted first.
 """
 
 from collections.abc import Iterator
@@ -38,23 +39,29 @@ class StreamedBatches:
         self._batches = batches
         self._seed = seed
         self._epoch = 0
+        self._first = 0
         self._stream: Iterator[dict[str, Any]] | None = None
+        self._read = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Make the next pass number `epoch`; the first one starts the stream."""
-        if epoch == 0:
-            self._stream = None
-        self._epoch = epoch
+    def set_epoch(self, epoch: int, *, first: int = 0) -> None:
+        """Make the next pass number `epoch`, beginning with batch `first`; to resume a run."""
+        self._epoch, self._first = epoch, first
 
     def __len__(self) -> int:
         return self._batches
 
     def __iter__(self) -> Iterator[tuple[ExampleInputs, Tensor]]:
         epoch, self._epoch = self._epoch, self._epoch + 1
-        if self._stream is None:
-            self._stream = self._endless()
-        for number in range(self._batches):
+        first, self._first = self._first, 0
+        start = epoch * self._batches + first
+        if self._stream is None or self._read > start:
+            self._stream, self._read = self._endless(), 0
+        for _ in islice(self._stream, (start - self._read) * self._batch_size):
+            pass
+        self._read = start
+        for number in range(first, self._batches):
             rows = list(islice(self._stream, self._batch_size))
+            self._read += 1
             yield self._collate(rows, self._seed, epoch, number)
 
     def _endless(self) -> Iterator[dict[str, Any]]:
