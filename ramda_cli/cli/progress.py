@@ -1,5 +1,6 @@
 """What a run shows on stderr while it works: a live bar on a terminal, plain lines elsewhere."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,13 +10,16 @@ from rich.console import Console
 from ramda_cli.cli.live import LiveObserver
 from ramda_cli.cli.output import stderr_console
 from ramda_cli.cli.steps import StepCounter, describe
-from ramda_cli.observer import Observer
+from ramda_cli.observer import Observer, SilentObserver
 from ramda_cli.report.formatting import counted, text_of
 
 
 @contextmanager
 def progress(console: Console | None = None) -> Iterator[Observer]:
     """Yield the observer that suits the console, stderr by default."""
+    if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
+        yield SilentObserver()
+        return
     target = console or stderr_console()
     # FORCE_COLOR makes a log file a terminal to rich; a live display there is noise.
     if target.is_interactive and target.file.isatty():

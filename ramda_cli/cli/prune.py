@@ -163,7 +163,8 @@ def prune(
         from ramda_cli.pipeline import prune as run
 
         report = run(config, observer, resume=resume)
-    show_report(report, json=json)
+    if report:  # the first of several processes has it
+        show_report(report, json=json)
 
 
 def interrupted_config(output: Path | None) -> Path:

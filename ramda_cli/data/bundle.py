@@ -6,8 +6,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ramda_cli.errors import ConfigError
 from ramda_cli.tasks import IMAGE_CLASSIFICATION, Task
-from ramda_cli.tasks.inputs import ExampleInputs
+from ramda_cli.tasks.inputs import ExampleInputs, rows_of
 
 
 class Batches(Protocol):
@@ -29,6 +30,34 @@ class ShuffledBatches(Batches, Protocol):
         Passes are counted from 0 by themselves, and begin with batch 0. What a batch holds does not
         depend on where its pass began, so that a resumed run sees the same ones.
         """
+
+    def take_part(self, part: int, of: int) -> None:
+        """Give of each batch only one of so many equal parts, for processes that share the work.
+
+        Raises:
+            ConfigError: batches cannot be divided so.
+        """
+
+
+def part_of(size: int, part: int, of: int) -> slice:
+    """Return which examples of a batch are one of so many equal parts.
+
+    Raises:
+        ConfigError: it cannot be divided so.
+    """
+    if size % of:
+        raise ConfigError(
+            f"a batch of {size} cannot be shared out among {of} processes",
+            hint=f"give a --batch-size that is a multiple of {of}",
+        )
+    each = size // of
+    return slice(part * each, (part + 1) * each)
+
+
+def cut_out(batch: tuple[ExampleInputs, Tensor], part: slice) -> tuple[ExampleInputs, Tensor]:
+    """Return some examples of a batch."""
+    inputs, targets = batch
+    return rows_of(inputs, part), targets[part]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,11 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from ramda_cli.data.bundle import part_of
 from ramda_cli.data.images import Images
 from ramda_cli.data.memory import image_mode
 from ramda_cli.data.seeds import epoch_order, generator, seeded_everywhere
-from ramda_cli.errors import DataError
+from ramda_cli.errors import DataError, first_line
 
 Key = tuple[int, int]
 Sample = tuple[Tensor, int] | DataError
@@ -47,24 +48,43 @@ class _Transformed(Dataset[Sample]):
 class _EpochSampler(Sampler[Key]):
     """Yields (epoch, index): the workers learn the epoch from the key.
 
-    A pass leaves out the `first` images of its order, if that was set for it.
+    Args:
+        count: of images.
+        batch_size: images of a batch, over all processes that share it.
+        part: which of them this process takes; the whole one where it shares with nobody.
+        shuffle: draws an order in each pass.
+        seed: of the order.
+
+    Attributes:
+        epoch: number of the next pass.
+        first: batch with which it begins.
     """
 
-    def __init__(self, count: int, *, shuffle: bool, seed: int) -> None:
-        self.count = count
-        self.shuffle = shuffle
-        self.seed = seed
+    def __init__(
+        self, count: int, *, batch_size: int, part: slice | None, shuffle: bool, seed: int
+    ) -> None:
+        self._count = count
+        self._batch_size = batch_size
+        self._part = part
+        self._shuffle = shuffle
+        self._seed = seed
         self.epoch = 0
         self.first = 0
 
     def __len__(self) -> int:
-        return self.count
+        if self._part is None:
+            return self._count
+        return (self._count // self._batch_size) * (self._part.stop - self._part.start)
 
     def __iter__(self) -> Iterator[Key]:
         epoch, self.epoch = self.epoch, self.epoch + 1
         first, self.first = self.first, 0
-        order = epoch_order(self.count, generator(self.seed, epoch) if self.shuffle else None)
-        return ((epoch, index) for index in order[first:].tolist())
+        randomness = generator(self._seed, epoch) if self._shuffle else None
+        order = epoch_order(self._count, randomness)[first * self._batch_size :]
+        if self._part is not None:
+            whole = len(order) // self._batch_size * self._batch_size
+            order = order[:whole].view(-1, self._batch_size)[:, self._part].flatten()
+        return ((epoch, index) for index in order.tolist())
 
 
 class LoaderBatches:
@@ -92,30 +112,58 @@ class LoaderBatches:
         workers: int,
         seed: int = 0,
     ) -> None:
-        count = len(images.labels)
+        self._images = _Transformed(images, transform, image_mode(channels), seed, random=shuffle)
+        self._count = len(images.labels)
         self._batch_size = batch_size
-        self._sampler = _EpochSampler(count, shuffle=shuffle, seed=seed)
-        self._loader: DataLoader[Sample] = DataLoader(
-            _Transformed(images, transform, image_mode(channels), seed, random=shuffle),
-            batch_size=batch_size,
-            sampler=self._sampler,
-            num_workers=workers,
-            collate_fn=_collate,
-            drop_last=shuffle and count >= batch_size,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=workers > 0,
-            generator=torch.Generator().manual_seed(seed),
+        self._shuffle = shuffle
+        self._workers = workers
+        self._seed = seed
+        self._open(None)
+
+    def _open(self, part: slice | None) -> None:
+        size = self._batch_size
+        self._sampler = _EpochSampler(
+            self._count, batch_size=size, part=part, shuffle=self._shuffle, seed=self._seed
         )
+        self._loader: DataLoader[Sample] = DataLoader(
+            self._images,
+            batch_size=size if part is None else part.stop - part.start,
+            sampler=self._sampler,
+            num_workers=self._workers,
+            collate_fn=_collate,
+            drop_last=self._shuffle and self._count >= size,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self._workers > 0,
+            generator=torch.Generator().manual_seed(self._seed),
+        )
+
+    def take_part(self, part: int, of: int) -> None:
+        """Give of each batch only one of so many equal parts, and load no more than that."""
+        if self._count < self._batch_size:
+            self._batch_size = self._count
+        self._open(part_of(self._batch_size, part, of))
 
     def set_epoch(self, epoch: int, *, first: int = 0) -> None:
         """Make the next pass number `epoch`, beginning with batch `first`; to resume a run."""
-        self._sampler.epoch, self._sampler.first = epoch, first * self._batch_size
+        self._sampler.epoch, self._sampler.first = epoch, first
 
     def __len__(self) -> int:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self._loader:
+        batches = iter(self._loader)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise DataError(
+                    f"a loader process died: {first_line(error)}",
+                    hint="memory may be short: give fewer --workers, or 0 to load in this process",
+                ) from error
             if isinstance(batch, DataError):
                 raise batch
             images, labels = batch

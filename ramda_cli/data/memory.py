@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
+from ramda_cli.data.bundle import part_of
 from ramda_cli.data.images import Images
 from ramda_cli.data.seeds import epoch_order, generator, seeded_everywhere
 from ramda_cli.models.loaded import Preprocessing
@@ -120,6 +121,11 @@ class MemoryBatches:
         self._seed = seed
         self._epoch = 0
         self._first = 0
+        self._part = slice(None)
+
+    def take_part(self, part: int, of: int) -> None:
+        """Give of each batch only one of so many equal parts."""
+        self._part = part_of(min(self._batch_size, len(self._images.labels)), part, of)
 
     def set_epoch(self, epoch: int, *, first: int = 0) -> None:
         """Make the next pass number `epoch`, beginning with batch `first`; to resume a run."""
@@ -145,7 +151,7 @@ class MemoryBatches:
             if self._erase is not None:
                 with seeded_everywhere(self._seed, epoch, number):
                     inputs = self._erase(inputs)
-            yield inputs, self._images.labels[chosen]
+            yield inputs[self._part], self._images.labels[chosen][self._part]
 
     def _draw(self, count: int, randomness: torch.Generator) -> tuple[Tensor, Tensor | None] | None:
         return None if self._augmentation is None else draw(count, self._augmentation, randomness)

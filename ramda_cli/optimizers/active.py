@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ramda_cli.optimizers.penalty import PenalizedParameter, PenaltyLayout
+from ramda_cli.optimizers.shards import common_group, rows_here
 from ramda_cli.optimizers.thresholds import ThresholdRule, ZeroTest
 from ramda_cli.subproblem import (
     CellIndex,
@@ -127,13 +128,16 @@ class ActivePenalties:
         return Solutions(norms, ratios), solution.certificate
 
 
-def select_active(layout: PenaltyLayout, tensors: Mapping[str, Tensor]) -> ActivePenalties:
+def select_active(
+    layout: PenaltyLayout, tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor]
+) -> ActivePenalties:
     """Find the active penalties.
 
     Args:
         layout: all penalties.
         tensors: for each parameter with a gradient, a tensor with the shape, strides and device
             of its state.
+        parameters: by name; of sharded ones `tensors` are the rows that are here.
     """
     idle = {
         number
@@ -144,10 +148,15 @@ def select_active(layout: PenaltyLayout, tensors: Mapping[str, Tensor]) -> Activ
     moving = [part for part in layout.parameters if part.name in tensors]
     idle_channels = np.isin(layout.penalty_of_channel, sorted(idle))
     active = [part for part in moving if not idle.issuperset(part.penalties)]
-    members = [_member(part, tensors[part.name], idle_channels) for part in active]
+    members = [
+        _member(part, tensors[part.name], owner_here(part, parameters[part.name]), idle_channels)
+        for part in active
+    ]
+    group = common_group(parameters[part.name] for part in active)
     held = {}
     for part in moving:
-        positions = np.flatnonzero((part.owner >= 0) & idle_channels[part.owner])
+        owner = owner_here(part, parameters[part.name])
+        positions = np.flatnonzero((owner >= 0) & idle_channels[owner])
         if positions.size:
             device = tensors[part.name].device
             held[part.name] = part.dim, torch.from_numpy(positions).to(device)
@@ -155,7 +164,7 @@ def select_active(layout: PenaltyLayout, tensors: Mapping[str, Tensor]) -> Activ
     return ActivePenalties(
         tuple(part.name for part in active),
         tuple(members),
-        index_cells(members, layout.channels) if members else None,
+        index_cells(members, layout.channels, group) if members else None,
         held,
         torch.from_numpy(idle_channels).to(first.device),
         bool(idle_channels.any()),
@@ -165,11 +174,22 @@ def select_active(layout: PenaltyLayout, tensors: Mapping[str, Tensor]) -> Activ
     )
 
 
+def owner_here(
+    part: PenalizedParameter, parameter: Tensor
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the owner of each position that this process holds."""
+    rows = rows_here(parameter)
+    if rows is None or part.dim != 0:
+        return part.owner
+    return part.owner[rows.first : rows.last]
+
+
 def _member(
     part: PenalizedParameter,
     like: Tensor,
+    owner: np.ndarray[tuple[int], np.dtype[np.int64]],
     idle_channels: np.ndarray[tuple[int], np.dtype[np.bool_]],
 ) -> Member:
-    owned = (part.owner >= 0) & ~idle_channels[part.owner]
-    owner = np.where(owned, part.owner, len(idle_channels))
+    owned = (owner >= 0) & ~idle_channels[owner]
+    owner = np.where(owned, owner, len(idle_channels))
     return Member(like, part.dim, torch.from_numpy(owner).to(like.device))

@@ -22,6 +22,7 @@ from ramda_cli.optimizers.low_rank import LowRankPenalty
 from ramda_cli.optimizers.moving import Moving
 from ramda_cli.optimizers.penalty import Penalty
 from ramda_cli.optimizers.proximal import ProximalOptimizer, Subproblem
+from ramda_cli.optimizers.shards import local
 from ramda_cli.optimizers.thresholds import FixedWeights, ThresholdRule
 from ramda_cli.subproblem import ExactSolver, LowRankSolver, Solver
 
@@ -68,7 +69,7 @@ class DualAveraging(ProximalOptimizer):
                 param_group[key] = value.zero_() if isinstance(value, Tensor) else type(value)(0)
         for parameter, state in self.state.items():
             if "anchor" in state:
-                state["anchor"].copy_(state.get("master", parameter))
+                state["anchor"].copy_(state.get("master", local(parameter)))
                 for key in ("grad_sum", "grad_sq_sum"):
                     if key in state:
                         state[key].zero_()

@@ -11,21 +11,16 @@ class Moving:
     """A parameter that has a gradient in this step.
 
     Attributes:
-        parameter: the parameter.
+        parameter: the parameter, or the rows of it that this process holds.
+        gradient: of these.
         state: its tensors in the optimizer's state.
         param_group: its settings.
     """
 
     parameter: Tensor
+    gradient: Tensor
     state: dict[str, Tensor]
     param_group: dict[str, Any]
-
-    @property
-    def gradient(self) -> Tensor:
-        """The gradient, which it has."""
-        if self.parameter.grad is None:
-            raise RuntimeError("a parameter lost its gradient during the step")
-        return self.parameter.grad
 
     @property
     def current(self) -> Tensor:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ramda_cli.optimizers.active import ActivePenalties, Solutions, select_active
+from ramda_cli.optimizers.active import ActivePenalties, Solutions, owner_here, select_active
 from ramda_cli.optimizers.low_rank import (
     LowRankPenalty,
     full_rank,
@@ -23,6 +23,7 @@ from ramda_cli.optimizers.low_rank import (
 from ramda_cli.optimizers.moving import Moving
 from ramda_cli.optimizers.penalty import Penalty, lay_out
 from ramda_cli.optimizers.ranks import RankRule, truncate_matrices
+from ramda_cli.optimizers.shards import common_group, is_sharded, local, part_here, whole
 from ramda_cli.optimizers.thresholds import FixedWeights, Stateful, ThresholdRule
 from ramda_cli.subproblem import (
     AlternatingDirections,
@@ -94,6 +95,9 @@ class ProximalOptimizer(Optimizer, ABC):
         twice = next((p.name for p in self._layout.parameters if p.name in self._low_rank), None)
         if twice is not None:
             raise ValueError(f"{twice} is penalized by its channels and by its rank")
+        self._shard_group = common_group(named[part.name] for part in self._layout.parameters)
+        if self._low_rank and is_sharded(named[name] for name in self._low_rank):
+            raise ValueError("a nuclear norm needs whole matrices, and these are sharded")
         paper = ProximalGradientSteps() if solver == "pg" else AlternatingDirections()
         self._low_rank_solver = low_rank_solver or paper
         self.rank_rule: RankRule | None = None
@@ -184,8 +188,9 @@ class ProximalOptimizer(Optimizer, ABC):
         for part, parameter in self._penalized:
             shape = [1] * parameter.ndim
             shape[part.dim] = -1
-            mask = padded[torch.from_numpy(part.owner).to(padded.device)].view(shape)
-            parameter.masked_fill_(mask, 0.0)
+            owner = torch.from_numpy(owner_here(part, parameter)).to(padded.device)
+            mask = padded[owner].view(shape)
+            local(parameter).masked_fill_(mask, 0.0)
             if "master" in self.state[parameter]:
                 self.state[parameter]["master"].masked_fill_(mask, 0.0)
 
@@ -220,8 +225,23 @@ class ProximalOptimizer(Optimizer, ABC):
                     parameter.copy_(iterate)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of all parameters, and that of rules which have one."""
+        """Return the state of all parameters, and that of rules which have one.
+
+        Where processes hold rows of the parameters, all of them must call this: it is the state of
+        the whole, which any number of processes can load.
+        """
         state = {**super().state_dict(), "certificate": self.certificate}
+        every = [parameter for _, parameter, _ in self._named()]
+        if is_sharded(every):  # as one process would have it
+            numbers = chain.from_iterable(group["params"] for group in state["param_groups"])
+            state["state"] = {
+                number: {
+                    key: value if key in OF_CHANNELS else whole(value, parameter)
+                    for key, value in state["state"][number].items()
+                }
+                for number, parameter in zip(numbers, every, strict=True)
+                if number in state["state"]
+            }
         for name, rule in self._stateful_rules().items():
             state[name] = rule.state_dict()
         return state
@@ -238,7 +258,8 @@ class ProximalOptimizer(Optimizer, ABC):
         # torch has cast the state to the dtype of its parameter, and shares the rest.
         for number, parameter in zip(saved, own, strict=True):
             for key, value in state_dict["state"].get(number, {}).items():
-                self.state[parameter][key] = value.to(parameter.device, copy=True)
+                here = value if key in OF_CHANNELS else part_here(value, parameter)
+                self.state[parameter][key] = here.to(parameter.device, copy=True)
 
     def _stateful_rules(self) -> dict[str, Stateful]:
         """Return the rules with a state of their own; one may decide channels and ranks."""
@@ -256,7 +277,7 @@ class ProximalOptimizer(Optimizer, ABC):
 
     def _moving(self) -> dict[str, Moving]:
         return {
-            name: Moving(parameter, self._state_of(parameter), group)
+            name: Moving(local(parameter), local(parameter.grad), self._state_of(parameter), group)
             for name, parameter, group in self._named()
             if parameter.grad is not None
         }
@@ -274,7 +295,7 @@ class ProximalOptimizer(Optimizer, ABC):
         state = self.state[parameter]
         if state.keys() <= OF_CHANNELS:
             precision = torch.promote_types(parameter.dtype, torch.float32)
-            start = parameter.detach().to(precision, copy=True)
+            start = local(parameter.detach()).to(precision, copy=True)
             if parameter.dtype != precision:
                 state["master"] = start.clone()
             state.update(self.new_state(start))
@@ -346,7 +367,8 @@ class ProximalOptimizer(Optimizer, ABC):
         names = frozenset(moving)
         if self._active is None or self._active[0] != names:
             like = dict(zip(moving, self.subproblem([*moving.values()]).anchor, strict=True))
-            self._active = names, select_active(self._layout, like)
+            parameters = {name: p for name, p, _ in self._named()}
+            self._active = names, select_active(self._layout, like, parameters)
         return self._active[1]
 
     def _closed_form(self, members: Sequence[Moving]) -> list[Tensor]:

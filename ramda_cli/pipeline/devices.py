@@ -8,15 +8,21 @@ import torch
 from ramda_cli.errors import TrainingError
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """Return the device by name; `auto` takes CUDA where there is one.
+
+    Args:
+        name: of the settings.
+        local_rank: number of this process on its machine: `auto` and `cuda` take that device.
 
     Raises:
         TrainingError: CUDA is asked for and not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
+    if name == "cuda" and local_rank:
+        device = torch.device("cuda", local_rank)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise TrainingError(
             f"device {name} is not available: torch sees {torch.cuda.device_count()} CUDA devices",

@@ -29,6 +29,9 @@ from ramda_cli.surgery import RemovalPlan
 from ramda_cli.training import Budget, Epoch, State, Trained, Training
 from ramda_cli.training.memory import checkpoint_activations_
 from ramda_cli.training.methods import LABELS
+from ramda_cli.training.processes import ALONE, Processes, is_lost
+
+_SAVE, _STOP = 1, 2
 
 
 class Fit:
@@ -58,6 +61,7 @@ class Fit:
         checkpoint_seconds: after which one is written within an epoch.
         stop: whether to stop after a step.
         earlier: what to go on with, or None.
+        processes: that train together; the first one writes.
 
     Raises:
         ConfigError: a setting has nothing to act on.
@@ -81,6 +85,7 @@ class Fit:
         checkpoint_seconds: float,
         stop: StopRequest,
         earlier: Earlier | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         # Convolutions are faster with the channels innermost, on the CPU as on a GPU.
         model.to(device).to(memory_format=torch.channels_last)
@@ -98,6 +103,7 @@ class Fit:
         self._checkpoint_seconds = checkpoint_seconds
         self._stop = stop
         self._earlier = earlier
+        self._processes = processes
         self._later: State | None = None
         self._saved_at = time.monotonic()
 
@@ -111,6 +117,7 @@ class Fit:
             budget=budget, macs_share=macs_share, device=device, observer=observer,
             after_epoch=self._after_epoch, after_step=self._after_step,
             begun=self._save_state, last_good=self._last_good, matrices=cost.matrices,
+            processes=processes,
         )  # fmt: skip
 
     @property
@@ -180,11 +187,14 @@ class Fit:
         self._workspace.write_text("metrics.jsonl", lines)
 
     def _after_step(self) -> None:
-        if self._stop.asked:
+        due = time.monotonic() - self._saved_at >= self._checkpoint_seconds
+        wanted = _STOP if self._stop.asked else _SAVE if due else 0
+        # A signal reaches one process before another, and clocks differ.
+        wanted = self._processes.most(wanted, self._device)
+        if wanted:
             self._save_state()
+        if wanted == _STOP:
             raise Stop
-        if time.monotonic() - self._saved_at >= self._checkpoint_seconds:
-            self._save_state()
 
     def _after_epoch(self, epoch: Epoch) -> None:
         self._save("last")
@@ -203,11 +213,14 @@ class Fit:
         if self._plan is None:
             return self._workspace.save_weights(self._model, name)
         path = self._workspace.checkpoint(name)
+        if not self._workspace.writes:
+            return path
         with self._workspace.writing(path):
             save(copy.deepcopy(self._model).cpu(), self._plan, path, details=self._details)
         return path
 
     def _save_state(self, name: str = STATE) -> None:
+        # Of all processes, because some of it is gathered from them.
         state = {"run": self._run.to_state(), "training": self._training.state_dict()}
         self._workspace.save_state(state, name)
         self._saved_at = time.monotonic()
@@ -225,9 +238,18 @@ class Fit:
         try:
             yield
         except DataError as error:
-            # No step was begun: nothing that was trained is lost.
-            self._save_state()
+            # No step was begun: nothing that was trained is lost. Others may be waiting in one.
+            if not self._processes.several:
+                self._save_state()
             raise DataError(str(error), hint=f"{error.hint}; then {again}") from error
+        except RuntimeError as error:
+            if not (self._processes.several and is_lost(error)):
+                raise
+            raise TrainingError(
+                f"process {self._processes.rank} of {self._processes.count} lost another one in"
+                " training",
+                hint=f"see what ended it; then {again}",
+            ) from error
         except TrainingError as error:
             kept = self._workspace.checkpoint("last")
             raise TrainingError(

@@ -36,6 +36,7 @@ from ramda_cli.pipeline.resuming import (
     find_earlier,
     finished_report,
     new_run,
+    notes_on,
     require_same_data,
 )
 from ramda_cli.pipeline.stopping import StopRequest, stop_request
@@ -47,6 +48,7 @@ from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, discover, input_channel_structure
 from ramda_cli.structure.matrices import Matrix
 from ramda_cli.tasks import IMAGE_CLASSIFICATION
+from ramda_cli.training.processes import Processes, join
 from ramda_cli.training.randomness import is_random
 from ramda_cli.training.regularizer import build_regularizer
 
@@ -67,16 +69,18 @@ def prune(config: RunConfig, observer: Observer, *, resume: bool = False) -> dic
     Raises:
         RamdaError: with the message, the hint and the exit code that the user meets.
     """
-    workspace = Workspace(config.output.directory)
+    processes = join()
+    workspace = Workspace(config.output.directory, writes=processes.is_first)
     if resume and (document := finished_report(workspace, config)) is not None:
         observer.note(f"{workspace.directory} holds the finished run already")
         return document
     earlier = find_earlier(workspace, config) if resume else None
     if not resume:
         workspace.check_free(overwrite=config.output.overwrite)
+    processes.wait()  # the first one is about to write what the others have looked at
     with stop_request(observer) as stop:
         try:
-            return _prune(config, workspace, earlier, observer, stop)
+            return _prune(config, workspace, earlier, observer, stop, processes)
         except KeyboardInterrupt as error:
             raise _interrupted(workspace) from error
 
@@ -97,10 +101,13 @@ def _prune(
     earlier: Earlier | None,
     observer: Observer,
     stop: StopRequest,
+    processes: Processes,
 ) -> dict[str, object]:
     if config.output.push_to_hub is not None:
         check_account(config.output.push_to_hub)
-    device = choose_device(config.training.device)
+    device = choose_device(config.training.device, processes.local_rank)
+    if processes.several:
+        _require_shareable(config)
 
     observer.stage("load", config.model.name)
     loaded, data = load_run(config, observer)
@@ -117,7 +124,11 @@ def _prune(
     if earlier is not None:
         require_same_data(earlier, data.fingerprint, workspace.directory)
     run = earlier.run if earlier is not None else new_run(config)
-    run = replace(run, data=data.fingerprint, device=_device(device))
+    run = replace(run, data=data.fingerprint, device=_device(device), processes=processes.count)
+    if processes.several:
+        data.train.take_part(processes.rank, processes.count)
+    for note in () if earlier is None else notes_on(earlier, run):
+        observer.note(note)
     notes = (*loaded.notes, *data.notes)
     for note in notes:
         observer.note(note)
@@ -157,7 +168,7 @@ def _prune(
         cost=cost, budget=planned.budget, details=details,
         device=device, workspace=workspace, observer=observer,
         run=run, checkpoint_seconds=60.0 * config.output.checkpoint_minutes,
-        stop=stop, earlier=earlier,
+        stop=stop, earlier=earlier, processes=processes,
     )  # fmt: skip
     take = partial(
         cut, loaded, structure, planned, config.structure,
@@ -183,6 +194,9 @@ def _prune(
         taken = take(ranks=fit.ranks)
         smaller, proven = taken.smaller, taken.proven
 
+    processes.wait()
+    if not processes.is_first:
+        return {}
     observer.stage("export", "model.safetensors")
     with discarding_unproven(workspace):
         files = write_files(
@@ -213,6 +227,15 @@ def _prune(
         observer.stage("publish", address)
     observer.stage("done", str(workspace.directory))
     return document
+
+
+def _require_shareable(config: RunConfig) -> None:
+    """Refuse what several processes would find out differently, each by itself."""
+    if config.target is not None and config.target.latency is not None:
+        raise ConfigError(
+            "a target of latency is measured, and each process would measure another",
+            hint="give --target macs=..., or train in one process",
+        )
 
 
 def _trains(found: Cut, loaded: LoadedModel) -> bool:

@@ -74,6 +74,21 @@ def new_run(config: RunConfig) -> Run:
     )
 
 
+def notes_on(earlier: Earlier, run: Run) -> tuple[str, ...]:
+    """Tell what differs where a run goes on, and what follows from it."""
+    before, notes = earlier.run, []
+    if before.processes != run.processes:
+        notes.append(
+            f"begun by {before.processes} processes, goes on with {run.processes}: the batches are"
+            " the same, what is dropped out of the network and the rounding are not"
+        )
+    if before.device != run.device:
+        notes.append(
+            f"begun on {before.device}, goes on on {run.device}: results differ by rounding"
+        )
+    return tuple(notes)
+
+
 def finished_report(workspace: Workspace, config: RunConfig) -> dict[str, object] | None:
     """Return the report of a run of these settings that has succeeded; None where there is none.
 

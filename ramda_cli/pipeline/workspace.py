@@ -38,9 +38,14 @@ class Workspace:
 
     A file named INCOMPLETE stands in it from the first write until the run has succeeded, so that
     what an interrupted or failed run leaves is never taken for a result.
+
+    Attributes:
+        directory: of the run.
+        writes: whether this process is the one that does.
     """
 
     directory: Path
+    writes: bool = True
 
     def check_free(self, *, overwrite: bool) -> None:
         """Refuse a directory with files in it, unless they are an earlier run's to be replaced.
@@ -72,6 +77,8 @@ class Workspace:
 
     def start(self) -> None:
         """Create the directory, take an earlier run's files away and mark it as incomplete."""
+        if not self.writes:
+            return
         with self.writing(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             (self.directory / INCOMPLETE).write_text(
@@ -84,6 +91,8 @@ class Workspace:
 
     def go_on(self) -> None:
         """Keep an unfinished run's log and checkpoints, and drop what else it had written."""
+        if not self.writes:
+            return
         with self.writing(self.directory):
             for name in _FILES:
                 if name not in _KEPT:
@@ -117,6 +126,8 @@ class Workspace:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file whole or not at all."""
+        if not self.writes:
+            return
         partial = self.directory / f"{name}.partial"
         with self.writing(self.directory / name):
             partial.write_text(text, encoding="utf-8")
@@ -124,6 +135,8 @@ class Workspace:
 
     def append_line(self, name: str, values: Mapping[str, Any]) -> None:
         """Append one JSON document to a file of lines."""
+        if not self.writes:
+            return
         path = self.directory / name
         with self.writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
@@ -131,20 +144,24 @@ class Workspace:
     def checkpoint(self, name: str) -> Path:
         """Return the path of a file under `checkpoints/`, a directory that then exists."""
         path = self.directory / _CHECKPOINTS / f"{name}.safetensors"
-        with self.writing(path):
-            path.parent.mkdir(exist_ok=True)
+        if self.writes:
+            with self.writing(path):
+                path.parent.mkdir(exist_ok=True)
         return path
 
     def save_state(self, state: State, name: str) -> Path:
         """Write the state of a run under `checkpoints/`, whole or not at all."""
         path = self.checkpoint(name)
-        with self.writing(path):
-            write_state(state, path)
+        if self.writes:
+            with self.writing(path):
+                write_state(state, path)
         return path
 
     def save_weights(self, model: nn.Module, name: str) -> Path:
         """Write a state dict under `checkpoints/`, whole or not at all."""
         path = self.checkpoint(name)
+        if not self.writes:
+            return path
         with self.writing(path):
             write_tensors(model.state_dict(), path, metadata={"format": "pt"})
         return path

@@ -44,8 +44,11 @@ class Cells:
         """See two dense tensors of equal shape and strides as matrices, sliced along `dim`."""
         order, outer = memory_order(w, dim)
         rows = w.shape[dim] if outer == 1 else outer
+        inside = order.index(dim) + (outer == 1)
+        columns = math.prod(w.shape[i] for i in order[inside:])
         stored_w, stored_d = w.permute(order), d.permute(order)
-        return cls(stored_w.view(rows, -1), stored_d.view(rows, -1), by_row=outer == 1)
+        shape = rows, columns
+        return cls(stored_w.view(shape), stored_d.view(shape), by_row=outer == 1)
 
     def product_sums(self) -> Float[Tensor, " cells"]:
         """Return Σ w d."""
@@ -104,7 +107,7 @@ class Cells:
     def _blocks(self) -> Iterator[tuple[slice, slice]]:
         """Cut into runs of rows that fit the cache, each with the cells that it touches."""
         rows, columns = self.w.shape
-        run = max(1, _CPU_BLOCK_ENTRIES // columns) if self.w.device.type == "cpu" else rows
-        for start in range(0, rows, run):
+        run = max(1, _CPU_BLOCK_ENTRIES // max(1, columns)) if self.w.device.type == "cpu" else rows
+        for start in range(0, rows, max(1, run)):
             block = slice(start, start + run)
             yield block, block if self.by_row else slice(None)

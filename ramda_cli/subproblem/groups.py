@@ -4,11 +4,13 @@ Each tensor is reduced to its cells (see `Cells`) where it lies; only the cell s
 then brought together by channel.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
@@ -40,12 +42,14 @@ class CellIndex:
         owners: channel of each cell of each member; the number of channels where there is none.
         order: the owned cells, numbered through all members, sorted by channel.
         lengths: cells of each channel.
+        processes: that hold parts of the members, over which channels are reduced too.
     """
 
     dims: tuple[int, ...]
     owners: tuple[Int[Tensor, " cells"], ...]
     order: Int[Tensor, " owned"]
     lengths: Int[Tensor, " channels"]
+    processes: dist.ProcessGroup | None = None
 
     def by_channel(
         self, cells: Sequence[Float[Tensor, " cells"]], reduce: Literal["sum", "max"] = "sum"
@@ -56,7 +60,11 @@ class CellIndex:
         """
         # Atomic additions would not be: borderline groups would flip between runs.
         values = torch.cat([each.to(self.order.device) for each in cells])[self.order]
-        return torch.segment_reduce(values, reduce, lengths=self.lengths, initial=0, unsafe=True)
+        out = torch.segment_reduce(values, reduce, lengths=self.lengths, initial=0, unsafe=True)
+        if self.processes is not None:
+            largest = dist.ReduceOp.MAX if reduce == "max" else dist.ReduceOp.SUM
+            dist.all_reduce(out, largest, group=self.processes)
+        return out
 
     def inner_products(
         self, ones: Sequence[Tensor], others: Sequence[Tensor]
@@ -73,18 +81,22 @@ class CellIndex:
         return [padded.to(owner.device)[owner] for owner in self.owners]
 
 
-def index_cells(members: Sequence[Member], channels: int) -> CellIndex:
+def index_cells(
+    members: Sequence[Member], channels: int, processes: dist.ProcessGroup | None = None
+) -> CellIndex:
     """Map cells to channels; the result holds as long as shapes and strides do."""
     owners = []
     for member in members:
-        _, outer = memory_order(member.like, member.dim)
-        inner = 1 if outer == 1 else member.like.numel() // (outer * len(member.owner))
+        order, outer = memory_order(member.like, member.dim)
+        stored_inside = order[order.index(member.dim) + 1 :]
+        inner = 1 if outer == 1 else math.prod(member.like.shape[dim] for dim in stored_inside)
         owners.append(member.owner.repeat_interleave(inner))
     # Cells are brought together on the first member's device.
     joined = torch.cat([owner.to(owners[0].device) for owner in owners])
     lengths = torch.bincount(joined, minlength=channels + 1)[:channels]
-    order = joined.argsort(stable=True)[: int(lengths.sum())]
-    return CellIndex(tuple(member.dim for member in members), tuple(owners), order, lengths)
+    sorted_cells = joined.argsort(stable=True)[: int(lengths.sum())]
+    dims = tuple(member.dim for member in members)
+    return CellIndex(dims, tuple(owners), sorted_cells, lengths, processes)
 
 
 @dataclass(frozen=True, eq=False)

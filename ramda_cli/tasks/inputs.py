@@ -38,10 +38,10 @@ def batch_size(inputs: ExampleInputs) -> int:
 
 def in_parts(inputs: ExampleInputs, size: int) -> list[ExampleInputs]:
     """Return the inputs as batches of at most `size` examples."""
+    starts = range(0, batch_size(inputs), size)
+    return [rows_of(inputs, slice(start, start + size)) for start in starts]
 
-    def rows(start: int) -> ExampleInputs:
-        return pytree.tree_map(
-            lambda t: t[start : start + size] if isinstance(t, Tensor) and t.ndim else t, inputs
-        )
 
-    return [rows(start) for start in range(0, batch_size(inputs), size)]
+def rows_of(inputs: ExampleInputs, rows: slice) -> ExampleInputs:
+    """Return some examples of a batch."""
+    return pytree.tree_map(lambda t: t[rows] if isinstance(t, Tensor) and t.ndim else t, inputs)

@@ -4,7 +4,7 @@ from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ramda_cli.data.bundle import Batches
 from ramda_cli.tasks.inputs import moved, split_inputs
@@ -104,6 +104,13 @@ class Statistics:
             bool((torch.isfinite(now) | ~torch.isfinite(before)).all())
             for now, before in zip(self._buffers, self._before, strict=True)
         )
+
+
+def running_averages(model: nn.Module) -> list[Tensor]:
+    """Return the running means and variances of all its normalisations, graphs' among them."""
+    return [
+        b for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var"))
+    ]
 
 
 def freeze_batch_norm_(model: nn.Module) -> None:

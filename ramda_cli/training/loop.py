@@ -1,5 +1,6 @@
 """The training loop: RAMDA until the channels that have to go are exactly zero, and after."""
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,17 +15,19 @@ from torch import nn
 
 from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.data.bundle import DataBundle
+from ramda_cli.data.seeds import mixed_seed
 from ramda_cli.errors import ConfigError
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, carry_state_
 from ramda_cli.optimizers.carry import Kept
 from ramda_cli.structure.matrices import Matrix
-from ramda_cli.training.batch_norm import recompute_batch_norm_
+from ramda_cli.training.batch_norm import recompute_batch_norm_, running_averages
 from ramda_cli.training.budget import Budget, Mask
 from ramda_cli.training.evaluation import evaluate
 from ramda_cli.training.methods import build_method
 from ramda_cli.training.objective import Objective
 from ramda_cli.training.passes import DivergedError, Passes
+from ramda_cli.training.processes import ALONE, Processes
 from ramda_cli.training.randomness import random_state, set_random_state
 from ramda_cli.training.records import Epoch, Trained
 
@@ -61,6 +64,7 @@ class Training:
         begun: called before the first epoch of each part of the run.
         last_good: returns what `state_dict` did at some earlier time, for a run that diverged.
         matrices: weights that may lose ranks; with a budget those of its cost.
+        processes: that train together; all of them do all of this.
 
     Raises:
         ConfigError: weights are to be averaged after the removal, and nothing follows it.
@@ -83,6 +87,7 @@ class Training:
         begun: Callable[[], None] = lambda: None,
         last_good: Callable[[], State | None] = lambda: None,
         matrices: Sequence[Matrix] = (),
+        processes: Processes = ALONE,
     ) -> None:
         self._model = model
         self._data = data
@@ -94,7 +99,12 @@ class Training:
         self._begun = begun
         self._last_good = last_good
         objective = Objective(model, config, data.task)
-        self._passes = Passes(data, config, objective, device=device, observer=observer)
+        self._processes = processes
+        self._passes = Passes(
+            data, config, objective, device=device, observer=observer, processes=processes
+        )
+        if processes.several:  # what is dropped out differs between them
+            torch.manual_seed(mixed_seed(config.seed, processes.rank))
         per_epoch, steps = self._passes.per_epoch, self._passes.total
         latest = steps - per_epoch * (config.recover_epochs or 0)
         self._method = build_method(
@@ -187,7 +197,7 @@ class Training:
             "history": [asdict(epoch) for epoch in self._history],
             "seconds": self._seconds_so_far(),
             "times_diverged": self._times_diverged,
-            "random": random_state(self._device),
+            "random": self._processes.gather(random_state(self._device)),
             **{k: None if mask is None else torch.from_numpy(mask) for k, mask in masks.items()},
         }
 
@@ -210,7 +220,9 @@ class Training:
         for name in ("frozen_zero", "zero_before"):
             mask = state[name]
             setattr(self, f"_{name}", None if mask is None else mask.cpu().numpy().copy())
-        set_random_state(state["random"], self._device)
+        states = state["random"]
+        if self._processes.rank < len(states):
+            set_random_state(states[self._processes.rank], self._device)
 
     def result(self) -> Trained:
         """Return what was measured."""
@@ -280,9 +292,11 @@ class Training:
             except DivergedError as error:
                 self._step_back(error)
                 continue
+            self._share_statistics()
             if epoch == last:
                 self._finish()
             zero = self._zero()
+            self._processes.require_equal(_digest(zero), "the zero set")
             change = float((zero != self._zero_before).mean()) if zero.size else None
             measured, self._zero_before = self._measured(epoch, loss, change), zero
             self._history.append(measured)
@@ -384,7 +398,14 @@ class Training:
         if not self._config.freeze_batch_norm and recompute_batch_norm_(
             self._model, self._data.train, device=self._device
         ):
+            self._share_statistics()
             self._observer.stage("recompute", "BatchNorm statistics")
+
+    def _share_statistics(self) -> None:
+        """Give all processes the means of their BatchNorm statistics."""
+        models = [self._model, *([self._average.module] if self._average is not None else [])]
+        for model in models:
+            self._processes.mean_(running_averages(model))
 
     def _shown(self) -> Mapping[str, float]:
         optimizer, last = self._method.optimizer, self._history[-1]
@@ -408,3 +429,7 @@ class Training:
         end = self._zero()
         either = int(np.logical_or(end, self._frozen_zero).sum())
         return 1.0 if either == 0 else int((end & self._frozen_zero).sum()) / either
+
+
+def _digest(mask: Mask) -> str:
+    return hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()

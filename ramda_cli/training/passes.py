@@ -13,10 +13,13 @@ from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import TrainingError
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import ProximalOptimizer
+from ramda_cli.optimizers.shards import norm_of
+from ramda_cli.tasks import IGNORED
 from ramda_cli.tasks.inputs import ExampleInputs, moved
 from ramda_cli.training.batch_norm import Statistics, freeze_batch_norm_
 from ramda_cli.training.mixing import Mixing
 from ramda_cli.training.objective import Objective
+from ramda_cli.training.processes import ALONE, Processes, averaging
 
 _REPORT_EVERY = 10
 """Steps between two reports."""
@@ -45,6 +48,7 @@ class Passes:
         objective: the loss of a batch.
         device: where to train.
         observer: is told of every step.
+        processes: that train together, each on its part of every batch.
     """
 
     def __init__(
@@ -55,8 +59,11 @@ class Passes:
         *,
         device: torch.device,
         observer: Observer,
+        processes: Processes = ALONE,
     ) -> None:
         self._data = data
+        self._processes = processes
+        self._forward: tuple[nn.Module, nn.Module] | None = None
         self._config = config
         self._objective = objective
         self._mixing = Mixing(config, classes=len(data.class_names))
@@ -159,15 +166,19 @@ class Passes:
         """
         optimizer.zero_grad()
         total = torch.zeros((), device=self._device)
-        for number, (inputs, targets) in batches:
+        for at, (number, (inputs, targets)) in enumerate(batches, start=1):
             batch = moved(inputs, self._device), targets.to(self._device)
             mixed = self._mixing(*batch, epoch=epoch, batch=number)
-            with self._autocast():
-                loss = self._objective(model, *mixed) / self._accumulate
-            loss.backward()
+            forward = self._averaged(model, mixed)
+            # Gradients are averaged once a step.
+            with self._autocast(), self._apart(forward, at < self._accumulate):
+                loss = self._objective(forward, *mixed) / self._accumulate
+                loss = loss * self._share(batch[1])
+                loss.backward()
             total += loss.detach()
+        self._processes.mean_([total])
         parameters = [p for p in model.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = norm_of(p.grad for p in parameters if p.grad is not None)
         if not bool(torch.isfinite(norm.to(total) + total)):
             return None
         if self._config.clip_norm is not None:
@@ -188,6 +199,40 @@ class Passes:
             times = self._skipped_at_once
             what = "loss or gradient became infinite or NaN"
             raise self._diverged(what if times == 1 else f"{what} {times} times in a row", epoch)
+
+    def _share(self, targets: Tensor) -> float | Tensor:
+        """Return what makes the mean over processes of mean losses the mean over what counts."""
+        if not self._processes.several or targets.is_floating_point() or targets.ndim < 2:
+            return 1.0
+        own = (targets != IGNORED).sum().float()
+        everywhere = self._processes.sum_(own.clone()).clamp_min(1.0)
+        return self._processes.count * own / everywhere
+
+    def _averaged(self, model: nn.Module, batch: tuple[ExampleInputs, Tensor]) -> nn.Module:
+        """Return the model as processes run it together."""
+        if not self._processes.several:
+            return model
+        if self._forward is None or self._forward[0] is not model:
+            unused = self._has_unused(model, batch)
+            self._forward = model, averaging(model, self._processes, find_unused=unused)
+        return self._forward[1]
+
+    def _has_unused(self, model: nn.Module, batch: tuple[ExampleInputs, Tensor]) -> bool:
+        """Tell whether some parameter that could have a gradient has none, in any process."""
+        statistics = Statistics(model)
+        statistics.remember()
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), self._autocast():
+            self._objective(model, *batch).backward()
+        statistics.restore()
+        unused = any(p.requires_grad and p.grad is None for p in model.parameters())
+        model.zero_grad()
+        return bool(self._processes.most(int(unused), self._device))
+
+    def _apart(self, forward: nn.Module, apart: bool) -> AbstractContextManager[object]:
+        if apart and isinstance(forward, nn.parallel.DistributedDataParallel):
+            return forward.no_sync()
+        return nullcontext()
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self._config.precision == "fp32":

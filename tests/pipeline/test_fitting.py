@@ -92,7 +92,9 @@ def test_a_failed_recovery_says_where_the_last_good_weights_are(
     smaller, plan = cut(fit)
     with torch.no_grad():
         smaller.fc.bias += torch.inf
-    with pytest.raises(TrainingError, match="the weights became infinite or NaN at step 16 of 24") as caught:
+    with pytest.raises(
+        TrainingError, match="the weights became infinite or NaN at step 16 of 24"
+    ) as caught:
         fit.recover(smaller, plan)
     last = fit._workspace.checkpoint("last")
     assert f"the weights of the last epoch are in {last}" in (caught.value.hint or "")

@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from ramda_cli.data.bundle import cut_out, part_of
 from ramda_cli.data.seeds import epoch_order, generator
 from ramda_cli.tasks.inputs import ExampleInputs
 
@@ -48,6 +49,7 @@ class TextBatches:
         self._seed = seed
         self._epoch = 0
         self._first = 0
+        self._part: slice | None = None
         # From Arrow, which maps the file: as Python lists they may not fit memory.
         stored = rows.with_format("arrow")[:]["input_ids"]
         self._lengths = pc.list_value_length(stored).to_numpy()
@@ -56,6 +58,10 @@ class TextBatches:
     def set_epoch(self, epoch: int, *, first: int = 0) -> None:
         """Make the next pass number `epoch`, beginning with batch `first`; to resume a run."""
         self._epoch, self._first = epoch, first
+
+    def take_part(self, part: int, of: int) -> None:
+        """Give of each batch only one of so many equal parts."""
+        self._part = part_of(min(self._batch_size, len(self._lengths)), part, of)
 
     def aim_at(self, targets: Tensor) -> None:
         """Give every row, by its number, a target that the rows do not have."""
@@ -75,7 +81,8 @@ class TextBatches:
             inputs, targets = self._collate(self._read(indices), self._seed, draw, number)
             if self._targets is not None:
                 targets = self._targets[torch.from_numpy(indices)]
-            yield inputs, targets
+            batch = inputs, targets
+            yield batch if self._part is None else cut_out(batch, self._part)
 
     def in_order(self) -> Iterator[ExampleInputs]:
         """Yield the inputs of all rows, in the order of their numbers."""

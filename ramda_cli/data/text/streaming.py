@@ -12,6 +12,7 @@ from typing import Any
 from datasets import IterableDataset
 from torch import Tensor
 
+from ramda_cli.data.bundle import cut_out, part_of
 from ramda_cli.data.text.batches import Collate
 from ramda_cli.errors import DataError
 from ramda_cli.tasks.inputs import ExampleInputs
@@ -40,12 +41,17 @@ class StreamedBatches:
         self._seed = seed
         self._epoch = 0
         self._first = 0
+        self._part = slice(None)
         self._stream: Iterator[dict[str, Any]] | None = None
         self._read = 0
 
     def set_epoch(self, epoch: int, *, first: int = 0) -> None:
         """Make the next pass number `epoch`, beginning with batch `first`; to resume a run."""
         self._epoch, self._first = epoch, first
+
+    def take_part(self, part: int, of: int) -> None:
+        """Give of each batch only one of so many equal parts; each process reads the stream."""
+        self._part = part_of(self._batch_size, part, of)
 
     def __len__(self) -> int:
         return self._batches
@@ -62,7 +68,7 @@ class StreamedBatches:
         for number in range(first, self._batches):
             rows = list(islice(self._stream, self._batch_size))
             self._read += 1
-            yield self._collate(rows, self._seed, epoch, number)
+            yield cut_out(self._collate(rows, self._seed, epoch, number), self._part)
 
     def _endless(self) -> Iterator[dict[str, Any]]:
         turn = 0

@@ -26,6 +26,8 @@ def why_not(parameters: Sequence[Moving], active: ActivePenalties) -> str | None
     device = next(iter(devices)).type
     if device not in _LOW:
         return f"there are no kernels for {device}"
+    if active.index is not None and active.index.processes is not None:
+        return "parameters are sharded"
     if active.any_idle:
         return "a penalty has a parameter without a gradient"
     for each in parameters:
