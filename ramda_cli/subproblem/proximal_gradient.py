@@ -115,7 +115,7 @@ class _Descent:
         self._members = [(cells, cells.d * factor) for cells, factor in groups.members]
         self._scale, self._shrinkage, self._zero = scale, shrinkage, zero
         largest = self._index.by_channel(
-            [d.amax(_along(cells)) for cells, d in self._members], "max"
+            [_largest(d, _along(cells)) for cells, d in self._members], "max"
         )
         tiny = torch.finfo(scale.dtype).tiny
         self._step = largest.clamp_min(tiny).reciprocal()
@@ -176,6 +176,11 @@ class _Descent:
             scale = scale.unsqueeze(along)
             cells.w.copy_(torch.where(scale == 0, cells.w / d, p * scale))
         return self._index.by_channel(squares).sqrt()
+
+
+def _largest(d: Tensor, along: int) -> Tensor:
+    """Return the largest entry of each cell; 0 of one without entries, which a shard may have."""
+    return d.amax(along) if d.shape[along] else d.new_zeros(d.shape[1 - along])
 
 
 def _along(cells: Cells) -> int:

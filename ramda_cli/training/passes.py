@@ -1,7 +1,7 @@
 """Passes over the training data: a step for each batch, whatever model and optimizer."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -15,7 +15,7 @@ from ramda_cli.observer import Observer
 from ramda_cli.optimizers import ProximalOptimizer
 from ramda_cli.optimizers.shards import norm_of
 from ramda_cli.tasks import IGNORED
-from ramda_cli.tasks.inputs import ExampleInputs, moved
+from ramda_cli.tasks.inputs import ExampleInputs, batch_size, moved
 from ramda_cli.training.batch_norm import Statistics, freeze_batch_norm_
 from ramda_cli.training.mixing import Mixing
 from ramda_cli.training.objective import Objective
@@ -23,6 +23,13 @@ from ramda_cli.training.processes import ALONE, Processes, averaging
 
 _REPORT_EVERY = 10
 """Steps between two reports."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory was the matter, on a device or on the host."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 class DivergedError(TrainingError):
@@ -171,7 +178,8 @@ class Passes:
             mixed = self._mixing(*batch, epoch=epoch, batch=number)
             forward = self._averaged(model, mixed)
             # Gradients are averaged once a step.
-            with self._autocast(), self._apart(forward, at < self._accumulate):
+            last = at == self._accumulate
+            with self._autocast(), self._apart(forward, not last), self._in_memory(inputs):
                 loss = self._objective(forward, *mixed) / self._accumulate
                 loss = loss * self._share(batch[1])
                 loss.backward()
@@ -233,6 +241,21 @@ class Passes:
         if apart and isinstance(forward, nn.parallel.DistributedDataParallel):
             return forward.no_sync()
         return nullcontext()
+
+    @contextmanager
+    def _in_memory(self, inputs: ExampleInputs) -> Iterator[None]:
+        """Say what to do where the memory is too small for a batch."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            size, accumulate = batch_size(inputs) * self._processes.count, 2 * self._accumulate
+            raise TrainingError(
+                f"out of memory on {self._device} with a batch of {size}",
+                hint=f"--batch-size {max(2, size // 2)} --accumulate {accumulate} takes the same"
+                " steps in half of the memory; training.checkpointing needs less too",
+            ) from error
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self._config.precision == "fp32":

@@ -114,8 +114,18 @@ def full(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("make", [by_budget, by_weight, by_proximal_gradient, adam, sgd])
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize(
+    ("count", "make"),
+    [
+        (4, by_budget),
+        (2, by_weight),
+        *(
+            pytest.param(count, make, marks=pytest.mark.slow)
+            for count in (2, 4)
+            for make in (by_budget, by_weight, by_proximal_gradient, adam, sgd)
+        ),
+    ],
+)
 def test_fifty_steps_are_those_of_one_process(
     count: int, make: Callable[[nn.Module], ProximalOptimizer], tmp_path: Path
 ) -> None:
@@ -150,7 +160,8 @@ def test_the_state_is_that_of_the_whole_and_any_number_of_processes_goes_on(
     expected, _, (weights, state) = train(by_budget)
     for _, _, (_, sharded) in together(2, train, by_budget, folder=tmp_path):
         for number, mine in state["state"].items():
-            for key, value in mine.items():
+            # Kernels guess otherwise where to look for a root.
+            for key, value in ((k, v) for k, v in mine.items() if k != "solution_ratios"):
                 theirs = sharded["state"][number][key]
                 assert theirs.shape == value.shape
                 assert torch.allclose(theirs, value, rtol=1e-4, atol=1e-5), key

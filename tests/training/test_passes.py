@@ -2,14 +2,19 @@
 
 import pytest
 import torch
+from torch import nn
 
 from ramda_cli.config.schema import TargetConfig, TrainingConfig
-from ramda_cli.errors import ConfigError
+from ramda_cli.errors import ConfigError, TrainingError
+from ramda_cli.observer import SilentObserver
+from ramda_cli.optimizers import RAMDA
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.training import Budget, plan_budget
 from ramda_cli.training.memory import checkpoint_activations_
+from ramda_cli.training.objective import Objective
+from ramda_cli.training.passes import Passes
 from tests.texts.models import model
-from tests.training.problems import digits, net, run
+from tests.training.problems import CPU, digits, net, run
 
 
 def half(cost: CostModel) -> Budget:
@@ -64,3 +69,25 @@ def test_activations_are_computed_again() -> None:
     torch.testing.assert_close(*grads)
     with pytest.raises(ConfigError, match="Net cannot compute activations again"):
         checkpoint_activations_(net())
+
+
+def test_a_batch_that_fits_no_memory_is_told_with_one_that_may() -> None:
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(64, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                torch.empty(2**60, dtype=torch.uint8)  # which no machine has
+            return self.fc(x.flatten(1))
+
+    data, config = digits(), TrainingConfig(epochs=1)
+    model = Large()
+    passes = Passes(data, config, Objective(model, config), device=CPU, observer=SilentObserver())
+    with pytest.raises(TrainingError, match=r"^out of memory on cpu with a batch of 32$") as caught:
+        passes.run(
+            1, model, RAMDA(model.named_parameters(), lr=1e-3), first_step=0,
+            before_step=lambda: None, after_step=lambda: None, shown=dict,
+        )  # fmt: skip
+    assert "--batch-size 16 --accumulate 2 takes the same steps" in (caught.value.hint or "")
