@@ -394,6 +394,15 @@ Resume = Annotated[
         help="Go on with the run that was interrupted in DIR, or begin it where there is none.",
     ),
 ]
+ReportTo = Annotated[
+    list[str] | None,
+    _option(
+        "--report-to",
+        panel="Output",
+        metavar="TRACKER",
+        help="Report metrics to tensorboard, wandb, mlflow or others too; may be repeated.",
+    ),
+]
 Onnx = Annotated[
     bool | None,
     _option(

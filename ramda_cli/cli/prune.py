@@ -60,6 +60,7 @@ def prune(
     output: options.Output = None,
     overwrite: options.Overwrite = None,
     resume: options.Resume = False,
+    report_to: options.ReportTo = None,
     onnx: options.Onnx = None,
     bench: Annotated[
         bool | None,
@@ -150,6 +151,7 @@ def prune(
         "training.seed": seed,
         "output.directory": output,
         "output.overwrite": overwrite,
+        "output.report_to": report_to,
         "output.onnx": onnx,
         "output.bench": bench,
         "output.push_to_hub": push_to_hub,

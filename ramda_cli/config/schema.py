@@ -337,6 +337,7 @@ class OutputConfig(_Section):
         checkpoint_minutes: after which a checkpoint is written within an epoch; one is after each.
         bench: whether to measure latency at the end, for the report; about 10 seconds. With a
             target of latency it is measured whatever this says.
+        report_to: trackers that get the metrics too: tensorboard, wandb, mlflow and others.
         push_to_hub: `ORG/NAME` on the Hugging Face hub, where the finished run is uploaded.
         public: whether a repository that is created there is open to everyone.
     """
@@ -346,6 +347,7 @@ class OutputConfig(_Section):
     onnx: bool = True
     checkpoint_minutes: Annotated[float, Field(ge=0.0)] = 10.0
     bench: bool = True
+    report_to: Names = ()
     push_to_hub: Repository | None = None
     public: bool = False
 

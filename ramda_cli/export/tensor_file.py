@@ -65,6 +65,7 @@ def write_tensors(
     partial = path.with_name(f"{path.name}.partial")
     try:
         # The library makes files that only their owner can read; this one follows the umask.
+        partial.unlink(missing_ok=True)  # a link would lead elsewhere
         partial.touch()
         mode = partial.stat().st_mode
         save_file(stored, partial, metadata=dict(metadata))

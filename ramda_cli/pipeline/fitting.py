@@ -21,6 +21,7 @@ from ramda_cli.optimizers import Penalty
 from ramda_cli.pipeline.ranks import ranks_lost
 from ramda_cli.pipeline.resuming import Earlier, Run
 from ramda_cli.pipeline.stopping import Stop, StopRequest
+from ramda_cli.pipeline.tracking import ReportingObserver, Trackers
 from ramda_cli.pipeline.workspace import DECIDED, STATE, Workspace
 from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, identify
@@ -95,6 +96,12 @@ class Fit:
         self._details = details
         self._device = device
         self._workspace = workspace
+        trackers = Trackers(
+            run.config.output.report_to if processes.is_first else (), workspace.directory,
+            run.config,
+        )  # fmt: skip
+        self._trackers = trackers
+        observer = ReportingObserver(observer, trackers, lambda: self._training.step)
         self._observer = observer
         self._model = model
         self._plan: RemovalPlan | None = None
@@ -172,7 +179,8 @@ class Fit:
             self._training.recover(smaller, plan.kept, self._later)
 
     def result(self) -> Trained:
-        """Return what was measured."""
+        """Return what was measured, at the end."""
+        self._trackers.finish()
         return self._training.result()
 
     def _go_on_from(self, earlier: Earlier) -> None:

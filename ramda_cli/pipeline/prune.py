@@ -42,6 +42,7 @@ from ramda_cli.pipeline.resuming import (
 from ramda_cli.pipeline.stopping import StopRequest, stop_request
 from ramda_cli.pipeline.summary import Outcome, reproducibility, summarize
 from ramda_cli.pipeline.targets import asked, plan_target
+from ramda_cli.pipeline.tracking import require_trackers
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.report.document import Latency
 from ramda_cli.report.formatting import counted
@@ -105,6 +106,7 @@ def _prune(
 ) -> dict[str, object]:
     if config.output.push_to_hub is not None:
         check_account(config.output.push_to_hub)
+    require_trackers(config.output.report_to)
     device = choose_device(config.training.device, processes.local_rank)
     if processes.several:
         _require_shareable(config)

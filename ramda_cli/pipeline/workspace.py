@@ -81,18 +81,24 @@ class Workspace:
             return
         with self.writing(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
+            (self.directory / INCOMPLETE).unlink(missing_ok=True)
             (self.directory / INCOMPLETE).write_text(
                 "This run has not finished: nothing in this directory is a result.\n"
             )
             for name in _FILES:
                 (self.directory / name).unlink(missing_ok=True)
-            shutil.rmtree(self.directory / _CHECKPOINTS, ignore_errors=True)
+            checkpoints = self.directory / _CHECKPOINTS
+            if checkpoints.is_symlink():
+                checkpoints.unlink()
+            shutil.rmtree(checkpoints, ignore_errors=True)
             self._sweep()
 
     def go_on(self) -> None:
         """Keep an unfinished run's log and checkpoints, and drop what else it had written."""
         if not self.writes:
             return
+        for name in (*_KEPT, _CHECKPOINTS):
+            self._require_own(self.directory / name)
         with self.writing(self.directory):
             for name in _FILES:
                 if name not in _KEPT:
@@ -101,7 +107,16 @@ class Workspace:
 
     def _sweep(self) -> None:
         for partial in self.directory.rglob("*.partial"):
-            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+            real = partial.is_dir() and not partial.is_symlink()
+            shutil.rmtree(partial) if real else partial.unlink(missing_ok=True)
+
+    @staticmethod
+    def _require_own(path: Path) -> None:
+        """Refuse what would be written to, or believed, elsewhere."""
+        if path.is_symlink():
+            raise OutputError(
+                f"{path} is a link, and no run makes one", hint="take it away, or choose another -o"
+            )
 
     @property
     def unfinished(self) -> bool:
@@ -130,6 +145,7 @@ class Workspace:
             return
         partial = self.directory / f"{name}.partial"
         with self.writing(self.directory / name):
+            partial.unlink(missing_ok=True)
             partial.write_text(text, encoding="utf-8")
             replace_durably(partial, self.directory / name)
 

@@ -133,6 +133,11 @@ class Training:
         self._average: ModelEmaV3 | None = None
 
     @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return self._passes.step
+
+    @property
     def epochs_left(self) -> int:
         """Epochs that are still to be trained."""
         return self._config.epochs - self._epoch
