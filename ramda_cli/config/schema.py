@@ -203,6 +203,8 @@ class TrainingConfig(_Section):
         skip_limit: steps in a row whose loss or gradient is infinite or NaN, which are skipped. One
             more, and the last checkpoint is restored and half the step size taken; the third time
             the run ends.
+        shard: whether each of several processes holds a part of the parameters, of their gradients
+            and of the optimizer's state (FSDP2); with a target, for what fits no single device.
         precision: `bf16` computes the network in bfloat16 with fp32 weights and state.
         device: `auto` takes CUDA where there is one.
         seed: of weights, data order, augmentation and mixing.
@@ -234,6 +236,7 @@ class TrainingConfig(_Section):
     freeze_batch_norm: bool = False
     clip_norm: Annotated[float, Field(gt=0.0)] | None = None
     skip_limit: Annotated[int, Field(ge=0)] = 10
+    shard: bool = False
     precision: Precision = "fp32"
     device: Device = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
@@ -408,6 +411,14 @@ class RunConfig(_Section):
                 "training.rank_weight and threshold_every are of weights that lose ranks, and none"
                 " does",
                 hint="name their layers with --low-rank, '*' for all",
+            )
+        if self.training.shard and (
+            self.target is None or self.structure.low_rank or self.training.ema is not None
+        ):
+            raise ConfigError(
+                "training.shard goes with a target, and neither with structure.low_rank nor with"
+                " training.ema",
+                hint="leave it out, or the others",
             )
         if self.target is not None and self.training.rank_weight is not None:
             raise ConfigError(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ramda_cli.optimizers.low_rank import OF_MATRICES
 from ramda_cli.optimizers.proximal import OF_CHANNELS, ProximalOptimizer
+from ramda_cli.optimizers.shards import local, part_here, whole
 
 Kept = Mapping[str, Mapping[int, Sequence[Sequence[int]]]]
 """For each tensor that shrank, half-open intervals of kept positions along each dimension."""
@@ -39,12 +40,15 @@ def carry_state_(smaller: ProximalOptimizer, dense: ProximalOptimizer, kept: Kep
         if name not in before:
             continue
         old, ranges = before[name], kept.get(name, {})
-        sliced = _slice(old.detach(), ranges).to(parameter.device)
-        for key in dense.state[old].keys() - OF_CHANNELS - OF_MATRICES:
-            part = _slice(dense.state[old][key], ranges).to(parameter.device)
+        here = local(parameter)
+        sliced = part_here(_slice(whole(old.detach(), old), ranges), parameter).to(here.device)
+        # In one order: processes that hold rows of them bring them together.
+        for key in sorted(dense.state[old].keys() - OF_CHANNELS - OF_MATRICES):
+            part = _slice(whole(dense.state[old][key], old), ranges)
+            part = part_here(part, parameter).to(here.device)
             if key in _LIKE_WEIGHTS:
-                part = _rescaled(part, sliced, parameter)
-            laid_out = torch.empty_like(parameter, dtype=part.dtype)
+                part = _rescaled(part, sliced, here)
+            laid_out = torch.empty_like(here, dtype=part.dtype)
             smaller.state[parameter][key] = laid_out.copy_(part)
 
 

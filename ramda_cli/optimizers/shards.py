@@ -7,7 +7,6 @@ added up over the processes, so that all of them find the same zeros.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
@@ -88,9 +87,3 @@ def common_group(parameters: Iterable[Tensor]) -> dist.ProcessGroup | None:
 def is_sharded(parameters: Iterable[Tensor]) -> bool:
     """Tell whether any parameter is spread over processes."""
     return any(isinstance(parameter, DTensor) for parameter in parameters)
-
-
-def norm_of(gradients: Iterable[Tensor]) -> Tensor:
-    """Return the norm of all gradients together, of all processes that hold rows of them."""
-    total = torch.nn.utils.get_total_norm([*gradients])
-    return total.full_tensor() if isinstance(total, DTensor) else total

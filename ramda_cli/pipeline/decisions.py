@@ -5,6 +5,7 @@ import torch
 from ramda_cli.config.schema import RunConfig, TrainingConfig
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.models.loaded import LoadedModel
+from ramda_cli.pipeline.devices import has_bfloat16
 from ramda_cli.structure import Structure
 from ramda_cli.structure.kinds import has_attention
 from ramda_cli.training.teacher import can_teach
@@ -32,6 +33,11 @@ def decide_training(
         training = training.model_copy(update={"distill": _DISTILLATION})
         notes.append(
             f"the dense model's outputs weigh {_DISTILLATION} in the loss; --distill sets how much"
+        )
+    if training.precision == "bf16" and not has_bfloat16(device):
+        notes.append(
+            f"this {device.type} has no bfloat16 of its own and is far slower in it:"
+            " --precision fp32"
         )
     return training, tuple(notes)
 

@@ -31,13 +31,26 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     return device
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device computes in bfloat16 itself; a CPU without is slower in it by far."""
+    if device.type != "cpu":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = _cpu_line("flags").split()
+    return not flags or any(name in flags for name in ("avx512_bf16", "amx_bf16"))
+
+
 def device_name(device: torch.device) -> str:
     """Return what the maker calls it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    named = _cpu_line("model name")
+    return " ".join(named.split()) or platform.processor() or platform.machine()
+
+
+def _cpu_line(start: str) -> str:
+    """Return what Linux says of the first processor; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        lines = []
-    named = next((line.partition(":")[2] for line in lines if line.startswith("model name")), "")
-    return " ".join(named.split()) or platform.processor() or platform.machine()
+        return ""
+    return next((line.partition(":")[2] for line in lines if line.startswith(start)), "")

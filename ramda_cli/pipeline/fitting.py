@@ -31,6 +31,7 @@ from ramda_cli.training import Budget, Epoch, State, Trained, Training
 from ramda_cli.training.memory import checkpoint_activations_
 from ramda_cli.training.methods import LABELS
 from ramda_cli.training.processes import ALONE, Processes, is_lost
+from ramda_cli.training.sharding import shard_, whole_state
 
 _SAVE, _STOP = 1, 2
 
@@ -47,7 +48,7 @@ class Fit:
     | `decided` | the same when the zero set was final, from which the removal is done again |
 
     Args:
-        model: trained in place.
+        model: trained in place; where it is sharded, it gets the weights after each part.
         structure: of the model.
         penalized: what is regularized.
         data: loaders.
@@ -88,8 +89,17 @@ class Fit:
         earlier: Earlier | None = None,
         processes: Processes = ALONE,
     ) -> None:
+        self._whole = model
+        teacher: nn.Module | None = None
+        if config.shard:
+            observer.note(f"each of {processes.count} processes holds a part of every parameter")
+            if config.distill:
+                teacher = self._sharded(copy.deepcopy(model).eval(), processes, device)
+                teacher.requires_grad_(False)
+            model = self._sharded(copy.deepcopy(model), processes, device)
         # Convolutions are faster with the channels innermost, on the CPU as on a GPU.
-        model.to(device).to(memory_format=torch.channels_last)
+        else:
+            model.to(device).to(memory_format=torch.channels_last)
         if config.checkpointing:
             checkpoint_activations_(model)
         self._config = config
@@ -124,8 +134,17 @@ class Fit:
             budget=budget, macs_share=macs_share, device=device, observer=observer,
             after_epoch=self._after_epoch, after_step=self._after_step,
             begun=self._save_state, last_good=self._last_good, matrices=cost.matrices,
-            processes=processes,
+            processes=processes, teacher=teacher,
         )  # fmt: skip
+
+    @staticmethod
+    def _sharded(model: nn.Module, processes: Processes, device: torch.device) -> nn.Module:
+        return shard_(model, processes, device)
+
+    def _bring_back(self) -> None:
+        """Give the whole model the weights of the sharded one."""
+        if self._config.shard:
+            self._whole.load_state_dict(whole_state(self._model))
 
     @property
     def epochs_left(self) -> int:
@@ -151,6 +170,7 @@ class Fit:
             self._training.prune()
             if self._earlier is None or self._earlier.decided is None:
                 self._save_state(DECIDED)
+            self._bring_back()
 
     def go_on(self) -> None:
         """Train the same model to the end.
@@ -159,10 +179,11 @@ class Fit:
             TrainingError: as `prune`.
         """
         self._observer.stage("train", f"{counted(self.epochs_left, 'epoch')} more, zeros held")
-        # The removal looked at it on the CPU.
-        self._model.to(self._device).to(memory_format=torch.channels_last)
+        if not self._config.shard:  # the removal looked at it on the CPU
+            self._model.to(self._device).to(memory_format=torch.channels_last)
         with self._explaining():
             self._training.go_on(self._later)
+            self._bring_back()
 
     def recover(self, smaller: nn.Module, plan: RemovalPlan) -> None:
         """Train the smaller model to the end, in place.
@@ -173,10 +194,15 @@ class Fit:
         self._observer.stage(
             "recover", f"{counted(self.epochs_left, 'epoch')} of the smaller model"
         )
-        self._model, self._plan = smaller, plan
-        smaller.to(self._device).to(memory_format=torch.channels_last)
+        self._whole, self._plan = smaller, plan
+        if self._config.shard:
+            trained = self._sharded(copy.deepcopy(smaller), self._processes, self._device)
+        else:
+            trained = smaller.to(self._device).to(memory_format=torch.channels_last)
+        self._model = trained
         with self._explaining():
-            self._training.recover(smaller, plan.kept, self._later)
+            self._training.recover(trained, plan.kept, self._later)
+            self._bring_back()
 
     def result(self) -> Trained:
         """Return what was measured, at the end."""
@@ -219,12 +245,13 @@ class Fit:
 
     def _save(self, name: str) -> Path:
         if self._plan is None:
-            return self._workspace.save_weights(self._model, name)
+            return self._workspace.save_weights(whole_state(self._model), name)
+        self._bring_back()
         path = self._workspace.checkpoint(name)
         if not self._workspace.writes:
             return path
         with self._workspace.writing(path):
-            save(copy.deepcopy(self._model).cpu(), self._plan, path, details=self._details)
+            save(copy.deepcopy(self._whole).cpu(), self._plan, path, details=self._details)
         return path
 
     def _save_state(self, name: str = STATE) -> None:

@@ -108,8 +108,7 @@ def _prune(
         check_account(config.output.push_to_hub)
     require_trackers(config.output.report_to)
     device = choose_device(config.training.device, processes.local_rank)
-    if processes.several:
-        _require_shareable(config)
+    _require_shareable(config, processes)
 
     observer.stage("load", config.model.name)
     loaded, data = load_run(config, observer)
@@ -231,8 +230,15 @@ def _prune(
     return document
 
 
-def _require_shareable(config: RunConfig) -> None:
-    """Refuse what several processes would find out differently, each by itself."""
+def _require_shareable(config: RunConfig, processes: Processes) -> None:
+    """Refuse what several processes would find out differently, and what one cannot share."""
+    if not processes.several:
+        if config.training.shard:
+            raise ConfigError(
+                "training.shard spreads a model over several processes, and there is one",
+                hint="start them with `torchrun --nproc-per-node 8 -m ramda_cli prune ...`",
+            )
+        return
     if config.target is not None and config.target.latency is not None:
         raise ConfigError(
             "a target of latency is measured, and each process would measure another",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor
 
 from ramda_cli.errors import OutputError
 from ramda_cli.export import State, replace_durably, write_state, write_tensors
@@ -173,13 +173,13 @@ class Workspace:
                 write_state(state, path)
         return path
 
-    def save_weights(self, model: nn.Module, name: str) -> Path:
+    def save_weights(self, state: Mapping[str, Tensor], name: str) -> Path:
         """Write a state dict under `checkpoints/`, whole or not at all."""
         path = self.checkpoint(name)
         if not self.writes:
             return path
         with self.writing(path):
-            write_tensors(model.state_dict(), path, metadata={"format": "pt"})
+            write_tensors(state, path, metadata={"format": "pt"})
         return path
 
     def discard_results(self) -> None:

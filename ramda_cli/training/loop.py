@@ -30,6 +30,7 @@ from ramda_cli.training.passes import DivergedError, Passes
 from ramda_cli.training.processes import ALONE, Processes
 from ramda_cli.training.randomness import random_state, set_random_state
 from ramda_cli.training.records import Epoch, Trained
+from ramda_cli.training.sharding import load_whole_state, whole_state
 
 State = Mapping[str, Any]
 """What `Training.state_dict` returns."""
@@ -65,6 +66,7 @@ class Training:
         last_good: returns what `state_dict` did at some earlier time, for a run that diverged.
         matrices: weights that may lose ranks; with a budget those of its cost.
         processes: that train together; all of them do all of this.
+        teacher: what the model learns from, in place of a copy of it.
 
     Raises:
         ConfigError: weights are to be averaged after the removal, and nothing follows it.
@@ -88,6 +90,7 @@ class Training:
         last_good: Callable[[], State | None] = lambda: None,
         matrices: Sequence[Matrix] = (),
         processes: Processes = ALONE,
+        teacher: nn.Module | None = None,
     ) -> None:
         self._model = model
         self._data = data
@@ -98,7 +101,7 @@ class Training:
         self._after_step = after_step
         self._begun = begun
         self._last_good = last_good
-        objective = Objective(model, config, data.task)
+        objective = Objective(model, config, data.task, teacher=teacher)
         self._processes = processes
         self._passes = Passes(
             data, config, objective, device=device, observer=observer, processes=processes
@@ -195,7 +198,7 @@ class Training:
         masks = {"frozen_zero": self._frozen_zero, "zero_before": self._zero_before}
         return {
             "decided": self._decided,
-            "model": self._model.state_dict(),
+            "model": whole_state(self._model),
             "optimizer": self._method.optimizer.state_dict(),
             "average": None if self._average is None else self._average.module.state_dict(),
             "passes": self._passes.state_dict(),
@@ -212,7 +215,7 @@ class Training:
         Before `prune` the state may be of that part of the run alone; that of a later part is given
         to `recover` or `go_on`.
         """
-        self._model.load_state_dict(state["model"])
+        load_whole_state(self._model, state["model"])
         self._method.optimizer.load_state_dict(state["optimizer"])
         if self._average is not None and state["average"] is not None:
             self._average.module.load_state_dict(state["average"])

@@ -23,17 +23,23 @@ class Objective:
         model: as it is before training; with distillation a copy of it teaches.
         config: weights of the parts; without one for the dense model there is none.
         task: whose loss.
+        teacher: what teaches in place of a copy.
     """
 
     def __init__(
-        self, model: nn.Module, config: TrainingConfig, task: Task = IMAGE_CLASSIFICATION
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        task: Task = IMAGE_CLASSIFICATION,
+        *,
+        teacher: nn.Module | None = None,
     ) -> None:
         self._config = config
         self._weight = config.distill or 0.0
         self._task = task
         self._teacher: nn.Module | None = None
         if self._weight > 0:
-            self._teacher = copy.deepcopy(model).eval().requires_grad_(False)
+            self._teacher = teacher or copy.deepcopy(model).eval().requires_grad_(False)
 
     def __call__(
         self, model: nn.Module, inputs: ExampleInputs, targets: Tensor

@@ -7,19 +7,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import TrainingError
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import ProximalOptimizer
-from ramda_cli.optimizers.shards import norm_of
+from ramda_cli.optimizers.shards import local
 from ramda_cli.tasks import IGNORED
 from ramda_cli.tasks.inputs import ExampleInputs, batch_size, moved
 from ramda_cli.training.batch_norm import Statistics, freeze_batch_norm_
 from ramda_cli.training.mixing import Mixing
 from ramda_cli.training.objective import Objective
 from ramda_cli.training.processes import ALONE, Processes, averaging
+from ramda_cli.training.sharding import is_sharded
 
 _REPORT_EVERY = 10
 """Steps between two reports."""
@@ -142,7 +145,8 @@ class Passes:
             after_step()
             if self.step % _REPORT_EVERY == 0 or self.step % self.per_epoch == 0:
                 self._report(optimizer, loss, first_step, shown)
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+        good = all(bool(torch.isfinite(local(p)).all()) for p in model.parameters())
+        if self._processes.most(int(not good), self._device):
             raise self._diverged("the weights became infinite or NaN", epoch)
         taken = self.per_epoch - self.skipped
         return float(self.loss_sum) / taken if taken else None
@@ -186,8 +190,9 @@ class Passes:
             total += loss.detach()
         self._processes.mean_([total])
         parameters = [p for p in model.parameters() if p.grad is not None]
-        norm = norm_of(p.grad for p in parameters if p.grad is not None)
-        if not bool(torch.isfinite(norm.to(total) + total)):
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        whole_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if not bool(torch.isfinite(whole_norm.to(total) + total)):
             return None
         if self._config.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, self._config.clip_norm, norm)
@@ -218,7 +223,7 @@ class Passes:
 
     def _averaged(self, model: nn.Module, batch: tuple[ExampleInputs, Tensor]) -> nn.Module:
         """Return the model as processes run it together."""
-        if not self._processes.several:
+        if not self._processes.several or is_sharded(model):
             return model
         if self._forward is None or self._forward[0] is not model:
             unused = self._has_unused(model, batch)
@@ -240,6 +245,8 @@ class Passes:
     def _apart(self, forward: nn.Module, apart: bool) -> AbstractContextManager[object]:
         if apart and isinstance(forward, nn.parallel.DistributedDataParallel):
             return forward.no_sync()
+        if isinstance(forward, FSDPModule):
+            forward.set_requires_gradient_sync(not apart)
         return nullcontext()
 
     @contextmanager

@@ -12,6 +12,7 @@ from ramda_cli.data.memory import (
     MemoryBatches,
     augment,
     decode,
+    draw,
     is_coloured,
     to_input,
 )
@@ -79,7 +80,7 @@ def test_augmentation_is_reflect_padding_then_a_crop_then_a_flip():
     torch.manual_seed(0)
     pixels = torch.randint(0, 256, (200, 6, 6, 3), dtype=torch.uint8)
     generator = torch.Generator().manual_seed(0)
-    out = augment(pixels, Augmentation(shift=2, flip=True), generator)
+    out = augment(pixels, *draw(len(pixels), Augmentation(shift=2, flip=True), generator))
     padded = F.pad(pixels.permute(0, 3, 1, 2).float(), (2, 2, 2, 2), mode="reflect")
     seen = set()
     for image, source in zip(out.permute(0, 3, 1, 2).float(), padded, strict=True):
@@ -97,7 +98,7 @@ def test_augmentation_is_reflect_padding_then_a_crop_then_a_flip():
 
 def test_without_flip_nothing_is_mirrored():
     pixels = torch.arange(8, dtype=torch.uint8).repeat(50, 8, 1)[..., None]
-    out = augment(pixels, Augmentation(shift=0, flip=False), torch.Generator())
+    out = augment(pixels, *draw(len(pixels), Augmentation(shift=0, flip=False), torch.Generator()))
     assert torch.equal(out, pixels)
 
 

@@ -49,7 +49,7 @@ def _step(
     iterates = [p.detach().clone() for p in named.values()]
     optimizer.step()
     (param_group,) = optimizer.param_groups
-    moving = [Moving(p, optimizer.state[p], param_group) for p in named.values()]
+    moving = [Moving(p, p.grad, optimizer.state[p], param_group) for p in named.values()]
     problem = optimizer.subproblem(moving)
     # The anchor of ProxSGD and ProxGen was the iterate before the step.
     anchors = problem.anchor if isinstance(optimizer, RAMDA | RMDA) else iterates

@@ -41,10 +41,8 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(tmp_path: Path) -> None:
     config.output.directory.rename(tmp_path / "undisturbed")
     workspace = stopped(config, 7)
     state = workspace.checkpoint(STATE).read_bytes()
-    with (
-        files_of_at_most(4096),
-        pytest.raises(OutputError, match=r"^cannot write .*File too large"),
-    ):
+    message = r"^cannot write .*File too large"
+    with files_of_at_most(4096), pytest.raises(OutputError, match=message):
         prune(config, Recorder(), resume=True)
     assert workspace.checkpoint(STATE).read_bytes() == state
     assert not list(workspace.directory.rglob("*.partial"))

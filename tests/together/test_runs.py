@@ -84,12 +84,16 @@ def history(config: RunConfig) -> list[dict[str, Any]]:
         (2, "build", {}),
         pytest.param(4, "build", {"accumulate": 2, "epochs": 10}, marks=pytest.mark.slow),
         pytest.param(2, "unused", {}, marks=pytest.mark.slow),
+        (2, "build", {"shard": True, "distill": 0.5}),
+        pytest.param(
+            4, "build", {"shard": True, "accumulate": 2, "epochs": 10}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_fifty_steps_are_those_of_one_process(
     count: int, factory: str, training: dict[str, Any], tmp_path: Path
 ) -> None:
-    alone = config_of(tmp_path, "alone", factory, **training)
+    alone = config_of(tmp_path, "alone", factory, **training | {"shard": False})
     run(alone)
     shared = config_of(tmp_path, "shared", factory, **training)
     together(count, run, shared, folder=tmp_path)
@@ -123,9 +127,13 @@ def kill_one(config: RunConfig) -> str:
     return "nothing happened"
 
 
-def test_a_process_that_dies_ends_the_others_and_the_run_goes_on_bit_by_bit(tmp_path: Path) -> None:
-    config = config_of(tmp_path, "out", "random")
-    together(2, run, config, folder=tmp_path)
+@pytest.mark.parametrize("shard", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_process_that_dies_ends_the_others_and_the_run_goes_on_bit_by_bit(
+    tmp_path: Path, shard: bool
+) -> None:
+    config = config_of(tmp_path, "out", "random", shard=shard)
+    notes, _ = together(2, run, config, folder=tmp_path)
+    assert any("holds a part of every parameter" in note for note in notes) == shard
     expected = (config.output.directory / "model.safetensors").read_bytes()
     config.output.directory.rename(tmp_path / "undisturbed")
 
@@ -159,12 +167,14 @@ def stop_one(config: RunConfig) -> int:
     return 0
 
 
-def test_all_stop_together_and_another_number_of_them_goes_on(tmp_path: Path) -> None:
-    config = config_of(tmp_path, "out")
+@pytest.mark.parametrize("shard", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_all_stop_together_and_another_number_of_them_goes_on(tmp_path: Path, shard: bool) -> None:
+    config = config_of(tmp_path, "out", shard=shard)
     assert together(2, stop_one, config, folder=tmp_path) == [130, 130]
-    notes = run(config)
+    count = 4 if shard else 1
+    notes = together(4, run, config, folder=tmp_path)[0] if shard else run(config)
     assert "goes on from step 23, 2 epochs done" in notes
-    assert any(note.startswith("begun by 2 processes, goes on with 1: ") for note in notes)
+    assert any(note.startswith(f"begun by 2 processes, goes on with {count}: ") for note in notes)
     assert history(config)[-1]["epoch"] == 5
 
 
@@ -181,6 +191,7 @@ def test_what_cannot_be_shared_out_is_refused(tmp_path: Path) -> None:
     settings = config.model_dump(mode="json") | {"target": {"latency": 0.5}}
     (message, _) = together(2, refused, RunConfig.model_validate(settings), folder=tmp_path)
     assert message.startswith("a target of latency is measured")
+    assert refused(config_of(tmp_path, "out", shard=True)).startswith("training.shard spreads")
     assert not config.output.directory.exists()
 
 
