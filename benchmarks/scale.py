@@ -34,8 +34,9 @@ from ramda_cli.training.sharding import shard_
 
 _CPU = torch.device("cpu")
 _STEPS = 20
-_REDUCTIONS = 4
-"""Of a step with a budget, beside those of the root finding: max |w|, Σ w², Σ w² d and Σ g x."""
+_FREEZE = 15
+_REDUCTIONS = 3
+"""Of a step, beside root finding: max |w|, Σ w², Σ w² d; until the freeze Σ g x too."""
 
 
 def main() -> None:
@@ -79,7 +80,7 @@ def _work(rank: int, count: int, port: int, found: "Queue[dict[str, Any]]") -> N
     structure = discover(_model().eval(), {"input_ids": torch.zeros(2, 16, dtype=torch.long)})
     cost = CostModel(structure)
     budget = plan_budget(cost, TargetConfig(macs=0.7), floor=0.1)
-    rule = BudgetRule(budget, warm_up_steps=2, ramp_steps=10, freeze_step=15)
+    rule = BudgetRule(budget, warm_up_steps=2, ramp_steps=10, freeze_step=_FREEZE)
     whole = _model()
     parameters = sum(parameter.numel() for parameter in whole.parameters())
     model = shard_(whole, processes, _CPU)
@@ -112,7 +113,7 @@ def _work(rank: int, count: int, port: int, found: "Queue[dict[str, Any]]") -> N
         if not key.startswith("solution_")
     )
     channels = sum(group.channels for group in structure.groups)
-    rounds = [(each - _REDUCTIONS) / 2 for each in calls]
+    rounds = [(each - _REDUCTIONS - (step < _FREEZE)) / 2 for step, each in enumerate(calls)]
     found.put(
         {
             "rank": rank, "processes": count, "parameters": parameters, "channels": channels,
