@@ -295,6 +295,7 @@ class Training:
                     first_step=first_step,
                     before_step=self._schedule,
                     after_step=self._follow,
+                    passed_over=self._pass_over,
                     shown=self._shown,
                 )
             except DivergedError as error:
@@ -389,13 +390,17 @@ class Training:
     def _follow_step(self) -> None:
         if self._average is not None:
             self._average.update(self._model, step=self._passes.step - self._removal_step)
-        rule, is_freeze = self._method.rule, self._passes.step == self._method.freeze_step
-        if rule is None or not self._has_budget or not is_freeze:
+        rule = self._method.rule
+        if rule is None or self._frozen_zero is not None or not rule.frozen:
             return
         # The zero set stays from here on: make it exact, and start the averages anew.
         self._frozen_zero = rule.zero.copy()
         self._method.optimizer.snap_()
         self._method.restart()
+
+    def _pass_over(self) -> None:
+        if self._method.rule is not None:
+            self._method.rule.pass_over()
 
     def _finish(self) -> None:
         """Leave exact zeros, averaged weights and fitting BatchNorm statistics."""

@@ -98,6 +98,7 @@ class Passes:
         first_step: int,
         before_step: Callable[[], None],
         after_step: Callable[[], None],
+        passed_over: Callable[[], None],
         shown: Callable[[], Mapping[str, float]],
     ) -> float | None:
         """Take the steps of an epoch that are left of it, and return the mean loss.
@@ -109,6 +110,7 @@ class Passes:
             first_step: from which on the observer counts.
             before_step: sets the optimizer's settings for the step.
             after_step: is called when the step is done.
+            passed_over: is called before that, of a step that was not taken.
             shown: what the observer is told beside loss and lr.
 
         Returns:
@@ -137,6 +139,7 @@ class Passes:
             loss = self._take(model, optimizer, islice(batches, self._accumulate), epoch)
             if loss is None:
                 statistics.restore()
+                passed_over()
                 self._skip(epoch)
             else:
                 self.loss_sum += loss

@@ -84,6 +84,16 @@ class RankBudgetRule:
         return self._budget.macs_share(self._zero)
 
     @property
+    def frozen(self) -> bool:
+        """Whether channels and ranks no longer change."""
+        return self._step >= self._freeze_step
+
+    def pass_over(self) -> None:
+        """Count a step that was not taken; if it is that of the freeze, the next one freezes."""
+        if self._step + 1 < self._freeze_step:
+            self._step += 1
+
+    @property
     def due(self) -> bool:
         """Whether ranks are chosen in this step."""
         passed = self._step - self._warm_up_steps

@@ -42,6 +42,14 @@ class ZeroSetRule(Protocol):
         """MACs without the zero set, as a share of dense; reads the set back from the device."""
         ...
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the zero set no longer changes."""
+        ...
+
+    def pass_over(self) -> None:
+        """Count a step that was not taken."""
+
     def __call__(self, test: ZeroTest) -> Threshold:
         """Return the zero set and the shrinkage of the other channels."""
         ...
@@ -58,6 +66,10 @@ class ConstantRule:
     def __init__(self, zero: Mask, *, macs_share: float) -> None:
         self._zero = torch.from_numpy(zero)
         self.macs_share = macs_share
+        self.frozen = True
+
+    def pass_over(self) -> None:
+        """Do nothing: every step is alike."""
 
     @property
     def zero(self) -> Mask:
@@ -126,6 +138,12 @@ class BudgetRule:
         if not self.frozen:
             self._choose(test)
         return Threshold(self._zero, torch.zeros_like(test.crit))
+
+    def pass_over(self) -> None:
+        """Count a step that was not taken; if it is that of the freeze, the next one freezes."""
+        if self._calls + 1 < self._freeze_step:
+            self._calls += 1
+            self._step += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs to go on as this one."""

@@ -88,6 +88,7 @@ def test_a_batch_that_fits_no_memory_is_told_with_one_that_may() -> None:
     with pytest.raises(TrainingError, match=r"^out of memory on cpu with a batch of 32$") as caught:
         passes.run(
             1, model, RAMDA(model.named_parameters(), lr=1e-3), first_step=0,
-            before_step=lambda: None, after_step=lambda: None, shown=dict,
+            before_step=lambda: None, after_step=lambda: None, passed_over=lambda: None,
+            shown=dict,
         )  # fmt: skip
     assert "--batch-size 16 --accumulate 2 takes the same steps" in (caught.value.hint or "")
