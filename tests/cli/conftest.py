@@ -68,7 +68,8 @@ class FakePipeline:
         self.calls: list[tuple[Any, dict[str, Any]]] = []
         self.failure: BaseException | None = None
 
-    def prune(self, config: Any, observer: Any) -> dict[str, object]:
+    def prune(self, config: Any, observer: Any, *, resume: bool = False) -> dict[str, object]:
+        self.resume = resume
         observer.stage("load", config.model.name)
         observer.note("one note")
         return self._called((config,), {}, build_report(REPORT))

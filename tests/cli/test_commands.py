@@ -632,3 +632,18 @@ def test_a_bad_sweep_is_refused(
     result = ramda("sweep", "m", "--data", "d", *args)
     assert (result.exit_code, pipeline.calls) == (2, [])
     assert result.stderr.splitlines()[-2].startswith(f"error: {message}")
+
+
+def test_resume_takes_the_settings_of_the_directory(
+    ramda: Run, pipeline: FakePipeline, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text("{model: {name: m}, data: {name: d}, target: macs=0.5}")
+    assert ramda("prune", "--resume", "-o", str(tmp_path)).exit_code == 0
+    (config,), _ = pipeline.calls[-1]
+    assert (config.model.name, config.output.directory) == ("m", tmp_path)
+    assert pipeline.resume
+    assert ramda("prune", "m", "--data", "d", "--target", "macs=0.5").exit_code == 0
+    assert not pipeline.resume
+    result = ramda("prune", "--resume", "-o", str(tmp_path / "other"))
+    assert result.exit_code == 2
+    assert "other holds no run to go on with\nhint: name its directory with -o" in result.stderr

@@ -200,8 +200,8 @@ def test_types_and_ranges_are_named(item: str, message: str, hint: str | None) -
         (
             "output.xyzzy=1",
             "unknown setting 'output.xyzzy'",
-            "output has directory, overwrite, onnx, checkpoint_minutes, bench, report_to, push_to_hub,"
-            " public",
+            "output has directory, overwrite, onnx, checkpoint_minutes, bench, report_to,"
+            " push_to_hub, public",
         ),
         (
             "xyzzy=1",
