@@ -201,8 +201,8 @@ class TrainingConfig(_Section):
         freeze_batch_norm: whether BatchNorm keeps the statistics that it came with.
         clip_norm: largest global gradient norm; none when not given.
         skip_limit: steps in a row whose loss or gradient is infinite or NaN, which are skipped. One
-            more, and the last checkpoint is restored and half the step size taken; the third time
-            the run ends.
+            more, or most steps of an epoch, and the last checkpoint is restored and half the step
+            size taken; the third time the run ends.
         shard: whether each of several processes holds a part of the parameters, of their gradients
             and of the optimizer's state (FSDP2); with a target, for what fits no single device.
         precision: `bf16` computes the network in bfloat16 with fp32 weights and state.

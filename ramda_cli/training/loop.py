@@ -62,7 +62,7 @@ class Training:
         observer: is told of every step.
         after_epoch: called after each validation, and once before training.
         after_step: called after each step; may raise to stop.
-        begun: called before the first epoch of each part of the run.
+        begun: called before the first epoch after the zero set is final.
         last_good: returns what `state_dict` did at some earlier time, for a run that diverged.
         matrices: weights that may lose ranks; with a budget those of its cost.
         processes: that train together; all of them do all of this.
@@ -159,7 +159,6 @@ class Training:
             first = self._history[0]
             self._observer.validated(0, self._told(first) | {"macs_share": 1.0})
             self._after_epoch(first)
-            self._begun()
             self._run(self._removal_epoch)
 
     def go_on(self, state: State | None = None) -> None:
@@ -328,7 +327,7 @@ class Training:
             f"{error}: back at step {self._passes.step}, with step sizes times {0.5**times:g}"
         )
 
-    def _measured(self, epoch: int, loss: float | None, zero_set_change: float | None) -> Epoch:
+    def _measured(self, epoch: int, loss: float, zero_set_change: float | None) -> Epoch:
         optimizer, shown = self._method.optimizer, self._shown()
         averaged = self._average.module if self._average is not None else self._model
         return Epoch(

@@ -100,7 +100,7 @@ class Passes:
         after_step: Callable[[], None],
         passed_over: Callable[[], None],
         shown: Callable[[], Mapping[str, float]],
-    ) -> float | None:
+    ) -> float:
         """Take the steps of an epoch that are left of it, and return the mean loss.
 
         Args:
@@ -114,11 +114,11 @@ class Passes:
             shown: what the observer is told beside loss and lr.
 
         Returns:
-            The mean of the whole epoch; None where no step of it was taken.
+            The mean of the whole epoch.
 
         Raises:
-            DivergedError: more steps at once than `config.skip_limit` had no finite gradient, or
-                the weights are not finite.
+            DivergedError: more steps in a row than `config.skip_limit` had no finite gradient, or
+                most steps of the epoch, or the weights are not finite.
         """
         model.train()
         if self._config.freeze_batch_norm:
@@ -152,7 +152,10 @@ class Passes:
         if self._processes.most(int(not good), self._device):
             raise self._diverged("the weights became infinite or NaN", epoch)
         taken = self.per_epoch - self.skipped
-        return float(self.loss_sum) / taken if taken else None
+        if self.skipped > taken:
+            what = f"loss or gradient became infinite or NaN in {self.skipped} of {self.per_epoch}"
+            raise self._diverged(f"{what} steps", epoch)
+        return float(self.loss_sum) / taken
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
