@@ -89,7 +89,14 @@ def test_a_loader_process_that_dies_is_an_error_of_the_data(tmp_path: Path) -> N
     assert "fewer --workers" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl", "config.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "checkpoints",
+        pytest.param("metrics.jsonl", marks=pytest.mark.slow),
+        pytest.param("config.yaml", marks=pytest.mark.slow),
+    ],
+)
 def test_links_in_an_output_directory_are_not_followed(tmp_path: Path, name: str) -> None:
     config, elsewhere = config_of(tmp_path), tmp_path / "elsewhere"
     workspace = stopped(config, 2)

@@ -121,10 +121,7 @@ CASES: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in ("plain", "zeros held") else pytest.param(name, marks=pytest.mark.slow)
-        for name in CASES
-    ],
+    [name if name == "plain" else pytest.param(name, marks=pytest.mark.slow) for name in CASES],
 )
 def test_a_run_ends_with_the_same_file_wherever_it_was_stopped(name: str, tmp_path: Path) -> None:
     factory, sections = CASES[name]

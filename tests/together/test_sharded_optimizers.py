@@ -118,7 +118,6 @@ def full(model: nn.Module) -> dict[str, Tensor]:
     ("count", "make"),
     [
         (4, by_budget),
-        (2, by_weight),
         *(
             pytest.param(count, make, marks=pytest.mark.slow)
             for count in (2, 4)
