@@ -115,9 +115,9 @@ def test_the_exporter_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        (tmp_path / "m.onnx").write_bytes(b"half")
-        (tmp_path / "m.onnx.data").write_bytes(b"half")
+    def full(_: object, path: Path, **__: object) -> None:
+        path.write_bytes(b"half")
+        path.with_name("m.onnx.data").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch.onnx.ONNXProgram, "save", full)
