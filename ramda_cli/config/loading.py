@@ -1,6 +1,6 @@
 """A configuration from a YAML file, flags over it, and `--set` over both."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,6 +69,19 @@ def load_section(section: type[_Section], name: str, values: Mapping[str, object
 def dump_config(config: RunConfig) -> str:
     """Return every setting as YAML that `load_config` reads back to an equal `RunConfig`."""
     return format_yaml(config.model_dump(mode="json"))
+
+
+def flat_settings(config: RunConfig) -> dict[str, Any]:
+    """Return every setting by its dotted key, as `--set` has it."""
+    return dict(_flat(config.model_dump(mode="json")))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -158,16 +158,30 @@ class LoaderBatches:
             except StopIteration:
                 return
             except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
+                if not is_worker_death(error):
                     raise
-                raise DataError(
-                    f"a loader process died: {first_line(error)}",
-                    hint="memory may be short: give fewer --workers, or 0 to load in this process",
-                ) from error
+                raise worker_died(first_line(error)) from error
+            except (OSError, EOFError) as error:
+                if self._workers == 0:
+                    raise
+                raise worker_died("DataLoader worker gone before its batch was fetched") from error
             if isinstance(batch, DataError):
                 raise batch
             images, labels = batch
             yield images, labels
+
+
+def is_worker_death(error: BaseException) -> bool:
+    """Tell whether torch says that a loader process died: it does so wherever the host is then."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+
+
+def worker_died(what: str) -> DataError:
+    """Return what the user is told of it."""
+    return DataError(
+        f"a loader process died: {what}",
+        hint="memory may be short: give fewer --workers, or 0 to load in this process",
+    )
 
 
 def _collate(samples: list[Sample]) -> list[Tensor] | DataError:

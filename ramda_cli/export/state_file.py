@@ -5,7 +5,7 @@ Everything around them is JSON in the header.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,8 +34,8 @@ def write_state(state: State, path: Path) -> None:
     write_tensors(tensors, path, metadata={_KEY: document, "ramda_state_version": _VERSION})
 
 
-def read_state(path: Path) -> dict[str, Any]:
-    """Read what `write_state` wrote; tensors are on the CPU, and own their memory.
+def read_state(path: Path, key: str) -> dict[str, Any]:
+    """Read one value of what `write_state` wrote; tensors are on the CPU, and own their memory.
 
     Raises:
         FileFormatError: it is not such a file, or of another version.
@@ -48,9 +48,9 @@ def read_state(path: Path) -> dict[str, Any]:
                     f"{path} holds no state of this version of ramda",
                     hint="go on with the version that wrote it, or start anew with --overwrite",
                 )
+            values = dict(json.loads(metadata[_KEY])["dict"])
             # A copy of its own is aligned as memory that torch allocates is.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        return _decode(json.loads(metadata[_KEY]), tensors)
+            return _decode(values[key], lambda name: file.get_tensor(name).clone())
     except (OSError, SafetensorError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise FileFormatError(
             f"{path} cannot be read: {error}", hint="start anew with --overwrite"
@@ -73,16 +73,16 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(f"a state cannot hold {type(value).__name__}")
 
 
-def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _decode(value: Any, tensor: Callable[[str], Tensor]) -> Any:
     if isinstance(value, list):
-        return [_decode(each, tensors) for each in value]
+        return [_decode(each, tensor) for each in value]
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
-        return tensors[value["tensor"]].as_strided(value["shape"], value["stride"])
+        return tensor(value["tensor"]).as_strided(value["shape"], value["stride"])
     if "tuple" in value:
-        return tuple(_decode(each, tensors) for each in value["tuple"])
-    return {_decode(k, tensors): _decode(v, tensors) for k, v in value["dict"]}
+        return tuple(_decode(each, tensor) for each in value["tuple"])
+    return {_decode(k, tensor): _decode(v, tensor) for k, v in value["dict"]}
 
 
 def _dense(tensor: Tensor) -> Tensor:

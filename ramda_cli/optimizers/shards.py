@@ -54,8 +54,10 @@ def local(tensor: Tensor) -> Tensor:
 
 def whole(rows: Tensor, parameter: Tensor) -> Tensor:
     """Bring together, in every process, the rows of something shaped as a parameter."""
-    if not isinstance(parameter, DTensor) or isinstance(rows, DTensor):
-        return rows.full_tensor() if isinstance(rows, DTensor) else rows
+    if isinstance(rows, DTensor):
+        return rows.full_tensor()
+    if not isinstance(parameter, DTensor):
+        return rows
     spread = DTensor.from_local(
         rows, parameter.device_mesh, parameter.placements,
         shape=parameter.shape, stride=parameter.stride(),

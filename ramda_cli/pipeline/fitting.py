@@ -14,7 +14,8 @@ from torch import nn
 
 from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.data.bundle import DataBundle
-from ramda_cli.errors import DataError, TrainingError
+from ramda_cli.data.loader import is_worker_death, worker_died
+from ramda_cli.errors import DataError, TrainingError, first_line
 from ramda_cli.export import read_state, save
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty
@@ -94,9 +95,9 @@ class Fit:
         if config.shard:
             observer.note(f"each of {processes.count} processes holds a part of every parameter")
             if config.distill:
-                teacher = self._sharded(copy.deepcopy(model).eval(), processes, device)
+                teacher = shard_(copy.deepcopy(model).eval(), processes, device)
                 teacher.requires_grad_(False)
-            model = self._sharded(copy.deepcopy(model), processes, device)
+            model = shard_(copy.deepcopy(model), processes, device)
         # Convolutions are faster with the channels innermost, on the CPU as on a GPU.
         else:
             model.to(device).to(memory_format=torch.channels_last)
@@ -137,10 +138,6 @@ class Fit:
             processes=processes, teacher=teacher,
         )  # fmt: skip
 
-    @staticmethod
-    def _sharded(model: nn.Module, processes: Processes, device: torch.device) -> nn.Module:
-        return shard_(model, processes, device)
-
     def _bring_back(self) -> None:
         """Give the whole model the weights of the sharded one."""
         if self._config.shard:
@@ -161,7 +158,7 @@ class Fit:
 
         Raises:
             TrainingError: loss or gradients are not finite; the last checkpoint stays.
-            Interrupted: the run was asked to stop; it can go on from the last checkpoint.
+            Stop: it was asked to, and goes on from the last checkpoint.
         """
         self._observer.stage("train", f"{LABELS[self._config.method]} on {self._device}")
         with self._explaining():
@@ -196,7 +193,7 @@ class Fit:
         )
         self._whole, self._plan = smaller, plan
         if self._config.shard:
-            trained = self._sharded(copy.deepcopy(smaller), self._processes, self._device)
+            trained = shard_(copy.deepcopy(smaller), self._processes, self._device)
         else:
             trained = smaller.to(self._device).to(memory_format=torch.channels_last)
         self._model = trained
@@ -262,7 +259,7 @@ class Fit:
 
     def _last_good(self) -> State | None:
         path = self._workspace.checkpoint(STATE)
-        return read_state(path)["training"] if path.is_file() else None
+        return read_state(path, "training") if path.is_file() else None
 
     @contextlib.contextmanager
     def _explaining(self) -> Iterator[None]:
@@ -278,6 +275,10 @@ class Fit:
                 self._save_state()
             raise DataError(str(error), hint=f"{error.hint}; then {again}") from error
         except RuntimeError as error:
+            if is_worker_death(error):
+                # Torch's signal handler says so in the middle of anything: of a step, too.
+                died = worker_died(first_line(error))
+                raise DataError(str(died), hint=f"{died.hint}; then {again}") from error
             if not (self._processes.several and is_lost(error)):
                 raise
             raise TrainingError(

@@ -1,12 +1,11 @@
 """Going on with a run that was interrupted: whether it can be, and with what."""
 
 import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ramda_cli.config.loading import load_config
+from ramda_cli.config.loading import flat_settings, load_config
 from ramda_cli.config.schema import RunConfig
 from ramda_cli.errors import ConfigError, FileFormatError, OutputError
 from ramda_cli.export import read_state
@@ -58,11 +57,11 @@ class Earlier:
 
     def read(self) -> dict[str, Any]:
         """Return where training stood last."""
-        return read_state(self.state)["training"]
+        return read_state(self.state, "training")
 
     def read_decided(self) -> dict[str, Any] | None:
         """Return where it stood when the zero set was final."""
-        return None if self.decided is None else read_state(self.decided)["training"]
+        return None if self.decided is None else read_state(self.decided, "training")
 
 
 def new_run(config: RunConfig) -> Run:
@@ -97,9 +96,7 @@ def finished_report(workspace: Workspace, config: RunConfig) -> dict[str, object
     """
     if not workspace.finished:
         return None
-    written = workspace.path("config.yaml")
-    if written.is_file():
-        require_same(load_config(written, {}, ()), config, workspace.directory)
+    _require_same(workspace, config)
     document: dict[str, object] = json.loads(workspace.path("report.json").read_text())
     return document
 
@@ -115,15 +112,13 @@ def find_earlier(workspace: Workspace, config: RunConfig) -> Earlier | None:
     workspace.check_free(overwrite=True)
     if not workspace.unfinished:
         return None
-    written = workspace.path("config.yaml")
-    if written.is_file():
-        require_same(load_config(written, {}, ()), config, workspace.directory)
+    _require_same(workspace, config)
     state = workspace.checkpoint(STATE)
     if not state.is_file():
         return None
     decided = workspace.checkpoint(DECIDED)
     try:
-        stored = read_state(state)["run"]
+        stored = read_state(state, "run")
         run = Run(**{**stored, "config": RunConfig.model_validate(stored["config"])})
     except (KeyError, TypeError, ValueError) as error:
         raise FileFormatError(
@@ -132,13 +127,12 @@ def find_earlier(workspace: Workspace, config: RunConfig) -> Earlier | None:
     return Earlier(run, state, decided if decided.is_file() else None)
 
 
-def require_same(stored: RunConfig, given: RunConfig, directory: Path) -> None:
-    """Refuse to go on with a run under other settings.
-
-    Raises:
-        ConfigError: naming what differs.
-    """
-    before, now = (dict(_flat(c.model_dump(mode="json"))) for c in (stored, given))
+def _require_same(workspace: Workspace, config: RunConfig) -> None:
+    """Refuse to go on with a run under other settings, if it has come to write its own."""
+    written, directory = workspace.path("config.yaml"), workspace.directory
+    if not written.is_file():
+        return
+    before, now = flat_settings(load_config(written, {}, ())), flat_settings(config)
     for key in sorted(before.keys() | now.keys()):
         if key.startswith(_MAY_DIFFER) or before.get(key) == now.get(key):
             continue
@@ -161,14 +155,6 @@ def require_same_data(earlier: Earlier, fingerprint: str, directory: Path) -> No
             f"the run in {directory} began with other data: files or splits have changed",
             hint="bring them back, or start anew with --overwrite",
         )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _shown(value: Any) -> str:

@@ -1,10 +1,11 @@
 """Metrics to TensorBoard and other trackers, by Accelerate's own adapters."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ramda_cli.config.loading import flat_settings
 from ramda_cli.config.schema import RunConfig
 from ramda_cli.errors import ConfigError
 from ramda_cli.observer import Observer
@@ -14,18 +15,16 @@ class Trackers:
     """What metrics are reported to; may be nothing.
 
     Args:
-        names: as Accelerate calls them: tensorboard, wandb, mlflow and others.
+        names: as Accelerate calls them, which `require_trackers` has seen: tensorboard, wandb,
+            mlflow and others.
         directory: of the run, in which those that write files do.
         config: settings of the run, which are reported once.
-
-    Raises:
-        ConfigError: a name is unknown, or its package is not installed.
     """
 
     def __init__(self, names: Sequence[str], directory: Path, config: RunConfig) -> None:
         self._trackers = [_open(name, directory) for name in names]
         for tracker in self._trackers:
-            tracker.store_init_configuration(dict(_flat(config.model_dump(mode="json"))))
+            tracker.store_init_configuration(_plain(flat_settings(config)))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Report numbers after so many steps."""
@@ -72,7 +71,7 @@ def require_trackers(names: Sequence[str]) -> None:
     """Refuse names of trackers that cannot be had, before anything is loaded.
 
     Raises:
-        ConfigError: as `Trackers`.
+        ConfigError: a name is unknown, or its package is not installed.
     """
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
@@ -91,7 +90,6 @@ def _open(name: str, directory: Path) -> Any:
     from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    require_trackers([name])
     # Its loggers ask for it, in a process alone too.
     PartialState(cpu=os.environ.get("WORLD_SIZE", "1") == "1")
     kind = LOGGER_TYPE_TO_CLASS[name]
@@ -104,11 +102,10 @@ def _open(name: str, directory: Path) -> Any:
     return tracker
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, bool | int | float | str):
-            yield prefix + key, value
-        elif value:
-            yield prefix + key, str(value)
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what trackers take of settings: numbers and texts, and nothing that is empty."""
+    return {
+        key: value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in settings.items()
+        if isinstance(value, bool | int | float | str) or value
+    }

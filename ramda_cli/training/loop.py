@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 
 from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.data.bundle import DataBundle
@@ -147,18 +147,17 @@ class Training:
 
     def prune(self) -> None:
         """Train until the zero set is final, and make it exact; after `load_state_dict` go on."""
-        if self._history:
-            with self._training(self._removal_epoch):
-                self._run(self._removal_epoch)
-            return
-        sparsity = 0.0 if self._method.penalties else None
-        level = 0.0 if self._method.matrices else None
-        metric = self._evaluate(self._model)
-        self._history.append(Epoch(0, metric, group_sparsity=sparsity, low_rank_level=level))
+        begins = not self._history
+        if begins:
+            sparsity = 0.0 if self._method.penalties else None
+            level = 0.0 if self._method.matrices else None
+            metric = self._evaluate(self._model)
+            self._history.append(Epoch(0, metric, group_sparsity=sparsity, low_rank_level=level))
         with self._training(self._removal_epoch):
-            first = self._history[0]
-            self._observer.validated(0, self._told(first) | {"macs_share": 1.0})
-            self._after_epoch(first)
+            if begins:
+                first = self._history[0]
+                self._observer.validated(0, self._told(first) | {"macs_share": 1.0})
+                self._after_epoch(first)
             self._run(self._removal_epoch)
 
     def go_on(self, state: State | None = None) -> None:
@@ -194,7 +193,6 @@ class Training:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a run depends on between two steps, to go on bit by bit."""
-        masks = {"frozen_zero": self._frozen_zero, "zero_before": self._zero_before}
         return {
             "decided": self._decided,
             "model": whole_state(self._model),
@@ -205,7 +203,8 @@ class Training:
             "seconds": self._seconds_so_far(),
             "times_diverged": self._times_diverged,
             "random": self._processes.gather(random_state(self._device)),
-            **{k: None if mask is None else torch.from_numpy(mask) for k, mask in masks.items()},
+            "frozen_zero": _tensor(self._frozen_zero),
+            "zero_before": _tensor(self._zero_before),
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -224,9 +223,8 @@ class Training:
         self._seconds = state["seconds"]
         if self._started is not None:
             self._started = time.monotonic()
-        for name in ("frozen_zero", "zero_before"):
-            mask = state[name]
-            setattr(self, f"_{name}", None if mask is None else mask.cpu().numpy().copy())
+        self._frozen_zero = _mask(state["frozen_zero"])
+        self._zero_before = _mask(state["zero_before"])
         states = state["random"]
         if self._processes.rank < len(states):
             set_random_state(states[self._processes.rank], self._device)
@@ -383,19 +381,15 @@ class Training:
             param_group["momentum"] = 1.0 if ends else min(1.0, momentum)
 
     def _follow(self) -> None:
-        self._follow_step()
-        self._after_step()
-
-    def _follow_step(self) -> None:
         if self._average is not None:
             self._average.update(self._model, step=self._passes.step - self._removal_step)
         rule = self._method.rule
-        if rule is None or self._frozen_zero is not None or not rule.frozen:
-            return
-        # The zero set stays from here on: make it exact, and start the averages anew.
-        self._frozen_zero = rule.zero.copy()
-        self._method.optimizer.snap_()
-        self._method.restart()
+        if rule is not None and rule.frozen and self._frozen_zero is None:
+            # The zero set stays from here on: make it exact, and start the averages anew.
+            self._frozen_zero = rule.zero.copy()
+            self._method.optimizer.snap_()
+            self._method.restart()
+        self._after_step()
 
     def _pass_over(self) -> None:
         if self._method.rule is not None:
@@ -441,6 +435,14 @@ class Training:
         end = self._zero()
         either = int(np.logical_or(end, self._frozen_zero).sum())
         return 1.0 if either == 0 else int((end & self._frozen_zero).sum()) / either
+
+
+def _tensor(mask: Mask | None) -> Tensor | None:
+    return None if mask is None else torch.from_numpy(mask)
+
+
+def _mask(tensor: Tensor | None) -> Mask | None:
+    return None if tensor is None else tensor.numpy().copy()
 
 
 def _digest(mask: Mask) -> str:

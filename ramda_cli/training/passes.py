@@ -233,7 +233,7 @@ class Passes:
             return model
         if self._forward is None or self._forward[0] is not model:
             unused = self._has_unused(model, batch)
-            self._forward = model, averaging(model, self._processes, find_unused=unused)
+            self._forward = model, averaging(model, find_unused=unused)
         return self._forward[1]
 
     def _has_unused(self, model: nn.Module, batch: tuple[ExampleInputs, Tensor]) -> bool:

@@ -118,12 +118,6 @@ def join() -> Processes:
     return Processes(state.num_processes, state.process_index, state.local_process_index)
 
 
-def leave() -> None:
-    """Leave the processes, without waiting for those that are gone."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
-
-
 def is_lost(error: BaseException) -> bool:
     """Tell whether an error of torch says that another process cannot be reached."""
     if isinstance(error, dist.DistBackendError | dist.DistNetworkError):
@@ -132,16 +126,13 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
-def averaging(model: nn.Module, processes: Processes, *, find_unused: bool) -> nn.Module:
-    """Return a model whose gradients are means over all processes; alone, the model itself.
+def averaging(model: nn.Module, *, find_unused: bool) -> nn.Module:
+    """Return a model whose gradients are means over all processes.
 
     Args:
         model: on its device, the same everywhere.
-        processes: of the run.
         find_unused: whether some parameters may have no gradient.
     """
-    if not processes.several:
-        return model
     with warnings.catch_warnings():  # of torch 2.14: its new name is not in earlier versions
         warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
         return nn.parallel.DistributedDataParallel(

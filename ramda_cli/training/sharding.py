@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from ramda_cli.optimizers.shards import local, part_here
+from ramda_cli.optimizers.shards import local, part_here, whole
 from ramda_cli.training.processes import Processes
 
 
@@ -47,7 +47,7 @@ def whole_state(model: nn.Module) -> dict[str, Tensor]:
     state = model.state_dict()
     if not is_sharded(model):
         return state
-    return {name: _whole(tensor).cpu() for name, tensor in state.items()}
+    return {name: whole(tensor, tensor).cpu() for name, tensor in state.items()}
 
 
 @torch.no_grad()
@@ -58,8 +58,3 @@ def load_whole_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         return
     for name, tensor in model.state_dict().items():
         local(tensor).copy_(part_here(state[name], tensor))
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    gather = getattr(tensor, "full_tensor", None)
-    return tensor if gather is None else gather()

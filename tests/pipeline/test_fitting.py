@@ -82,7 +82,24 @@ def test_bad_data_loses_no_step(fit: Fit) -> None:
     assert caught.value.hint == (
         f"take it away; then `ramda prune --resume -o {directory}` goes on from the last checkpoint"
     )
-    assert read_state(fit._workspace.checkpoint("state"))["training"]["passes"]["step"] == 3
+    assert read_state(fit._workspace.checkpoint("state"), "training")["passes"]["step"] == 3
+
+
+def test_a_loader_process_that_dies_in_the_middle_of_a_step(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch's handler of SIGCHLD raises wherever the main thread is."""
+
+    def handled() -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr(fit._training, "_after_step", handled)
+    with pytest.raises(DataError, match=r"^a loader process died: DataLoader worker") as caught:
+        fit.prune()
+    assert "--resume" in (caught.value.hint or "")
+    # Of the start, and not of a step that may be half done.
+    state = read_state(fit._workspace.checkpoint("state"), "training")
+    assert state["passes"]["step"] == 0
 
 
 def test_a_failed_recovery_says_where_the_last_good_weights_are(
