@@ -286,6 +286,16 @@ Accumulate = Annotated[
         help="Batches of which a step's gradient is the mean.",
     ),
 ]
+AutoBatch = Annotated[
+    bool | None,
+    _setting(
+        TrainingConfig,
+        "auto_batch",
+        "--auto-batch/--no-auto-batch",
+        panel="Training",
+        help="Compute a batch that does not fit into memory in parts.",
+    ),
+]
 RecoverEpochs = Annotated[
     int | None,
     _option(

@@ -21,7 +21,7 @@ Device = Annotated[
 ]
 Repository = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$", description="ORG/NAME")]
 Penalize = Literal["consumers", "paper"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 Method = Literal["ramda", "taylor", "magnitude"]
 RegularizerName = Literal["group-lasso", "group-mcp"]
 Layout = Literal["per-layer", "uniform"]
@@ -169,6 +169,8 @@ class TrainingConfig(_Section):
         max_steps: optimizer steps in all: each of the epochs is then a part of a pass, in a new
             order; whole passes when not given.
         accumulate: batches of which one step's gradient is the mean.
+        auto_batch: whether a batch that does not fit into memory is computed in parts, which are
+            halved until one fits; a step's gradient is that of the whole.
         checkpointing: whether activations are computed again for the gradients, which needs less
             memory and more time; of models of transformers and timm that can.
         recover_epochs: how many of them come after the removal, on the smaller model. With a target
@@ -205,7 +207,8 @@ class TrainingConfig(_Section):
             size taken; the third time the run ends.
         shard: whether each of several processes holds a part of the parameters, of their gradients
             and of the optimizer's state (FSDP2); with a target, for what fits no single device.
-        precision: `bf16` computes the network in bfloat16 with fp32 weights and state.
+        precision: `bf16` and `fp16` compute the network in half precision with fp32 weights and
+            state; with `fp16` the loss is scaled so that gradients neither vanish nor overflow.
         device: `auto` takes CUDA where there is one.
         seed: of weights, data order, augmentation and mixing.
     """
@@ -214,6 +217,7 @@ class TrainingConfig(_Section):
     epochs: Annotated[int, Field(ge=1)] = 10
     max_steps: Annotated[int, Field(ge=1)] | None = None
     accumulate: Annotated[int, Field(ge=1)] = 1
+    auto_batch: bool = False
     checkpointing: bool = False
     recover_epochs: Annotated[int, Field(ge=0)] | None = None
     lr: Annotated[float, Field(gt=0.0)] | None = None
@@ -419,6 +423,11 @@ class RunConfig(_Section):
                 "training.shard goes with a target, and neither with structure.low_rank nor with"
                 " training.ema",
                 hint="leave it out, or the others",
+            )
+        if self.training.shard and self.training.precision == "fp16":
+            raise ConfigError(
+                "training.shard does not scale the loss, as fp16 needs it",
+                hint="give --precision bf16",
             )
         if self.target is not None and self.training.rank_weight is not None:
             raise ConfigError(

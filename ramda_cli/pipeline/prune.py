@@ -239,6 +239,13 @@ def _require_shareable(config: RunConfig, processes: Processes) -> None:
                 hint="start them with `torchrun --nproc-per-node 8 -m ramda_cli prune ...`",
             )
         return
+    if config.training.auto_batch:
+        raise ConfigError(
+            "training.auto_batch looks at the memory of one process, and there are"
+            f" {processes.count}",
+            hint="leave it out; where memory is too small the error names the --batch-size and"
+            " --accumulate that take the same steps",
+        )
     if config.target is not None and config.target.latency is not None:
         raise ConfigError(
             "a target of latency is measured, and each process would measure another",

@@ -69,7 +69,8 @@ class Training:
         teacher: what the model learns from, in place of a copy of it.
 
     Raises:
-        ConfigError: weights are to be averaged after the removal, and nothing follows it.
+        ConfigError: weights are to be averaged after the removal, and nothing follows it; or
+            gradients in fp16 would need a scale.
         TrainingError: of the methods: loss, gradients or weights are not finite, again and again.
     """
 
@@ -92,6 +93,11 @@ class Training:
         processes: Processes = ALONE,
         teacher: nn.Module | None = None,
     ) -> None:
+        if config.precision == "fp16" and any(p.dtype == torch.float16 for p in model.parameters()):
+            raise ConfigError(
+                "training.precision fp16 is for weights in fp32, and the model's are in fp16",
+                hint="leave --precision out, or give the model in full precision",
+            )
         self._model = model
         self._data = data
         self._config = config

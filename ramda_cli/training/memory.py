@@ -1,14 +1,29 @@
-"""Memory for time: activations that are computed again when their gradients are."""
+"""Memory that is too small: telling it, and trading it for time."""
 
+import gc
 from typing import Any
 
+import torch
 from torch import nn
 
 from ramda_cli.errors import ConfigError
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory was the matter, on a device or on the host."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def free_memory() -> None:
+    """Free what a failed pass held, once its error is handled: its traceback held it."""
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
 def checkpoint_activations_(model: nn.Module) -> None:
-    """Let a model of transformers or timm forget activations in training, in place.
+    """Let a model of transformers or timm compute activations again for gradients, in place.
 
     Raises:
         ConfigError: the model cannot.

@@ -110,6 +110,7 @@ CASES: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
         "training": {"mixup": 0.2, "cutmix": 1.0, "distill": 0.5, "ema": 0.9, "clip_norm": 1.0,
                      "accumulate": 2, "warm_up": 1.0, "precision": "bf16"}}),
     "taylor": ("plain", {"training": {"method": "taylor"}}),
+    "half": ("plain", {"training": {"precision": "fp16"}}),
     "ranks": ("plain", {"structure": {"low_rank": ["hidden"]},
                         "training": {"threshold_every": 2, "freeze": 0.5}}),
     "ranks by weight": ("graph_with_dropout", {
