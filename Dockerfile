@@ -17,9 +17,10 @@ RUN if occupant="$(getent passwd 1000)"; then userdel --remove "${occupant%%:*}"
     && useradd --uid 1000 --create-home ramda \
     && install --directory --owner ramda --group ramda /work \
     && install --directory --owner ramda --group ramda --mode 1777 \
-        /cache /cache/huggingface /cache/inductor /cache/torch /cache/triton
+        /cache /cache/huggingface /cache/inductor /cache/matplotlib /cache/torch /cache/triton
 ENV PATH=/opt/ramda/bin:${PATH} \
     HF_HOME=/cache/huggingface \
+    MPLCONFIGDIR=/cache/matplotlib \
     TORCH_HOME=/cache/torch \
     TORCHINDUCTOR_CACHE_DIR=/cache/inductor \
     TRITON_CACHE_DIR=/cache/triton \
@@ -30,14 +31,13 @@ ARG PIP_CONFIG_FILE=/run/secrets/pip_config
 ARG PIP_NO_CACHE_DIR=1
 ARG PIP_PROGRESS_BAR=off
 
-# The dependencies come before the sources: an edit to the code does not fetch PyTorch again.
-RUN --mount=type=bind,source=pyproject.toml,target=/run/pyproject.toml \
+# The dependencies, each of one version and with its hashes, come before the sources: an edit to the
+# code does not fetch PyTorch again.
+RUN --mount=type=bind,source=requirements.lock,target=/run/requirements.lock \
     --mount=type=secret,id=pip_config --mount=type=secret,id=pip_certificates \
     python3 -m venv /opt/ramda \
-    && python -c 'import sys, tomllib; print(*tomllib.load(sys.stdin.buffer)["project"]["dependencies"], sep="\n")' \
-        < /run/pyproject.toml > /tmp/requirements.txt \
-    && pip install --requirement /tmp/requirements.txt \
-    && rm /tmp/requirements.txt
+    && pip install --no-deps --require-hashes --requirement /run/requirements.lock \
+    && pip check
 
 COPY configs /opt/ramda/configs
 RUN --mount=type=bind,target=/run/source \

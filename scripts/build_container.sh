@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Build the image from this checkout and try it: the digits run, its report and the tests, all
-# inside it as its non-root user. Ends with the image's size and the build time.
+# Build the image from this checkout and try it, all as its non-root user: the digits run, its report
+# and the tests of the commands inside it, and the digits run once more with nothing to write to but
+# what docs/container.md mounts. Ends with the image's size and the build time.
 #
 #     scripts/build_container.sh [TAG]
 #
@@ -101,6 +102,30 @@ try_image() {
     fi
 }
 
+# With a root file system that cannot be written, as docs/container.md runs it.
+try_read_only() {
+    local run=(ramda prune digits-resnet --data digits --target macs=0.5 -o /work/out --epochs 1 --device cpu)
+    local container root
+    printf '\n== read-only: %s\n' "${run[*]}"
+    if [[ $engine != buildah ]]; then
+        "$engine" run --rm --read-only --tmpfs /tmp --tmpfs /cache:mode=1777 --tmpfs /work:mode=1777 \
+            --cap-drop ALL --security-opt no-new-privileges "$tag" "${run[@]:1}"
+        return
+    fi
+    container="$(buildah from "$tag")"
+    root="$(buildah mount "$container")"
+    # shellcheck disable=SC2016  # expanded inside
+    ROOT="$root" unshare --mount bash -euc '
+        mount --bind "$ROOT" "$ROOT" && mount -o remount,bind,ro "$ROOT"
+        for place in tmp cache work; do mount -t tmpfs -o mode=1777 tmpfs "$ROOT/$place"; done
+        mount -t proc proc "$ROOT/proc" && mount --rbind /dev "$ROOT/dev"
+        if touch "$ROOT/usr/written" 2>/dev/null; then echo "error: the root can be written" >&2; exit 1; fi
+        exec setpriv --no-new-privs chroot --userspec=ramda:ramda "$ROOT" "$@"
+    ' bash env --ignore-environment HOME=/home/ramda PATH=/opt/ramda/bin:/usr/bin:/bin \
+        MPLCONFIGDIR=/cache/matplotlib HF_HOME=/cache/huggingface TORCH_HOME=/cache/torch \
+        TORCHINDUCTOR_CACHE_DIR=/cache/inductor XDG_CACHE_HOME=/cache HF_HUB_OFFLINE=1 "${run[@]}"
+}
+
 image_size() {
     if [[ $engine == buildah ]]; then
         buildah images --format '{{.Size}}' "$tag"
@@ -133,4 +158,5 @@ SECONDS=0
 build_image
 build_seconds=$SECONDS
 try_image
+try_read_only
 printf '\n%s with %s: %s, built in %d s\n' "$tag" "$engine" "$(image_size)" "$build_seconds"

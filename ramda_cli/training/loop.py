@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.data.seeds import mixed_seed
-from ramda_cli.errors import ConfigError
+from ramda_cli.errors import ConfigError, FileFormatError, first_line
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, carry_state_
 from ramda_cli.optimizers.carry import Kept
@@ -218,7 +218,19 @@ class Training:
 
         Before `prune` the state may be of that part of the run alone; that of a later part is given
         to `recover` or `go_on`.
+
+        Raises:
+            FileFormatError: it is of another run, or damaged.
         """
+        try:
+            self._load(state)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise FileFormatError(
+                f"the checkpoint does not fit this run: {first_line(error)}",
+                hint="start anew with --overwrite",
+            ) from error
+
+    def _load(self, state: State) -> None:
         load_whole_state(self._model, state["model"])
         self._method.optimizer.load_state_dict(state["optimizer"])
         if self._average is not None and state["average"] is not None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run inside the image: the digits run, its report and the tests, as the image's non-root user.
+# Run inside the image, as its non-root user: the digits run, its report and the tests of the commands.
 set -euo pipefail
 
 step() {
@@ -25,4 +25,5 @@ packages='import sysconfig; print(sysconfig.get_path("purelib"))'
 python -c "$packages" >"$(/tmp/tests/bin/python -c "$packages")/image.pth"
 step /tmp/tests/bin/pip install --quiet --no-cache-dir 'ramda-cli[dev]'
 cd /mnt/source
-step /tmp/tests/bin/python -m pytest -p no:cacheprovider -m 'not slow and not gpu and not network'
+step /tmp/tests/bin/python -m pytest -p no:cacheprovider -m 'not slow and not gpu and not network' \
+    tests/cli tests/export tests/pipeline/test_prune.py
