@@ -21,8 +21,8 @@ class Observer(Protocol):
         """Tell the user one sentence."""
         ...
 
-    def train_start(self, steps: int, epochs: int) -> None:
-        """Begin training for so many steps in all."""
+    def train_start(self, steps: int, epochs: int, later: int = 0) -> None:
+        """Begin training for so many steps; `later` ones follow in another training of the run."""
         ...
 
     def train_step(self, step: int, values: Mapping[str, float]) -> None:
@@ -47,7 +47,7 @@ class SilentObserver:
     def note(self, text: str) -> None:
         """Ignore a note."""
 
-    def train_start(self, steps: int, epochs: int) -> None:
+    def train_start(self, steps: int, epochs: int, later: int = 0) -> None:
         """Ignore the start of training."""
 
     def train_step(self, step: int, values: Mapping[str, float]) -> None:

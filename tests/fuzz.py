@@ -10,8 +10,8 @@
 | `plan` | model files whose plans, programs and probes were changed, and then loaded and run |
 | `cli` | command lines; what would run is not run |
 
-An exception that is not for the user, or ten seconds without an end, stops it; libFuzzer then writes the
-input to the working directory, and `python -m tests.fuzz PARSER FILE` repeats it.
+An exception that is not for the user, or ten seconds without an end, stops it; libFuzzer then
+writes the input to the working directory, and `python -m tests.fuzz PARSER FILE` repeats it.
 """
 
 import argparse
@@ -111,9 +111,11 @@ class Plans:
         self._verify(self._path)
 
 
-VALUES: tuple[Any, ...] = (None, True, False, 0, 1, -1, 2, 7, 10**9, -(2**63), 2**70, 0.5, 1e308, "",
-                           "x", "fc", "aten.add.Tensor", "aten.view.default", [], {}, [[]], [1, 2],
-                           {"a": 1}, "../../x", "\0", "__class__")  # fmt: skip
+VALUES: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 2, 7, 10**9, -(2**63), 2**70, 0.5, 1e308, "", "x", "fc",
+    "aten.add.Tensor", "aten.view.default", [], {}, [[]], [1, 2], {"a": 1}, "../../x", "\0",
+    "__class__",
+)  # fmt: skip
 
 
 def change(document: Any, choose: random.Random) -> None:

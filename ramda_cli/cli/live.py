@@ -11,7 +11,7 @@ from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TaskID
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from ramda_cli.cli.steps import StepCounter, clock_time, describe
+from ramda_cli.cli.steps import StepCounter, clock_time, describe, time_left
 from ramda_cli.report.formatting import duration, text_of
 
 _NARROW = 60
@@ -59,13 +59,13 @@ class LiveObserver:
         """Print the note above the display."""
         self._console.print(_indented(Text("note: ", style="yellow") + text_of(text)))
 
-    def train_start(self, steps: int, epochs: int) -> None:
+    def train_start(self, steps: int, epochs: int, later: int = 0) -> None:
         """Give the stage a bar."""
         if self._stage is None:
             self.stage("train")
         self._counter = StepCounter(steps=steps, epochs=epochs, started=time.monotonic())
         if self._stage is not None:
-            self._display.reset(self._stage, total=steps)
+            self._display.reset(self._stage, total=steps, later=later)
 
     def train_step(self, step: int, values: Mapping[str, float]) -> None:
         """Move the bar and take the numbers."""
@@ -155,6 +155,7 @@ class _Times(ProgressColumn):
             return Text(clock_time(task.elapsed or 0.0), style="dim")
         shown = f"{task.percentage:.0f} %  {clock_time(task.elapsed or 0.0)}"
         if task.completed:
-            left = (task.elapsed or 0.0) / task.completed * (task.total - task.completed)
-            shown += f"  {clock_time(left)} left"
+            later = task.fields.get("later", 0)
+            left = time_left(task.elapsed or 0.0, task.completed, task.total, later)
+            shown += f"  {left}"
         return Text(shown, no_wrap=True, overflow="ellipsis")

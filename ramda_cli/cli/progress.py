@@ -53,9 +53,9 @@ class PlainObserver:
         """Print the note."""
         self._print(f"note: {text}")
 
-    def train_start(self, steps: int, epochs: int) -> None:
+    def train_start(self, steps: int, epochs: int, later: int = 0) -> None:
         """Print how long training is."""
-        self._counter = StepCounter(steps=steps, epochs=epochs, started=self._clock())
+        self._counter = StepCounter(steps=steps, epochs=epochs, later=later, started=self._clock())
         self._print(f"training: {counted(epochs, 'epoch')}, {counted(steps, 'step')}")
 
     def train_step(self, step: int, values: Mapping[str, float]) -> None:

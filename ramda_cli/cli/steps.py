@@ -20,15 +20,17 @@ class StepCounter:
     """Counts the steps of a training and keeps the latest value of each name.
 
     Attributes:
-        steps, epochs: in all.
+        steps, epochs: of this training.
+        later: steps of the run that follow it.
         started: seconds on the observer's clock.
         step: how many are done.
         values: the latest numbers.
     """
 
-    def __init__(self, *, steps: int, epochs: int, started: float) -> None:
+    def __init__(self, *, steps: int, epochs: int, started: float, later: int = 0) -> None:
         self.steps = steps
         self.epochs = epochs
+        self.later = later
         self.started = started
         self.step = 0
         self.values: dict[str, float] = {}
@@ -43,9 +45,17 @@ class StepCounter:
         elapsed = now - self.started
         shown = f"{clock_time(elapsed)} elapsed"
         if self.step > 0:
-            left = elapsed / self.step * max(self.steps - self.step, 0)
-            shown += f", {clock_time(left)} left"
+            shown += f", {time_left(elapsed, self.step, self.steps, self.later)}"
         return shown
+
+
+def time_left(elapsed: float, done: float, steps: float, later: int) -> str:
+    """Return how long the steps that are left take, and those of the whole run."""
+    left = max(steps - done, 0)
+    shown = f"{clock_time(elapsed / done * left)} left"
+    if later:
+        shown += f", {clock_time(elapsed / done * (left + later))} to the end"
+    return shown
 
 
 def describe(values: Mapping[str, float]) -> str:

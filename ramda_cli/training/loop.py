@@ -287,7 +287,8 @@ class Training:
     def _training(self, last: int) -> Iterator[None]:
         self._started = time.monotonic()
         steps = last * self._passes.per_epoch - self._passes.step
-        self._observer.train_start(steps, self._config.epochs)
+        later = self._passes.total - last * self._passes.per_epoch
+        self._observer.train_start(steps, self._config.epochs, later)
         yield
         self._observer.train_end()
         self._seconds, self._started = self._seconds_so_far(), None

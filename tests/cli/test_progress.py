@@ -77,6 +77,12 @@ def test_a_long_epoch_is_reported_now_and_then() -> None:
     ]
 
 
+def test_the_time_to_the_end_has_what_follows() -> None:
+    counter = StepCounter(steps=10, epochs=5, later=40, started=100.0)
+    counter.update(5, {})
+    assert counter.times(150.0) == "0:50 elapsed, 0:50 left, 7:30 to the end"
+
+
 def test_steps_outside_a_training_are_ignored() -> None:
     for target in (console(), console(terminal=True)):
         PlainObserver(target).train_step(1, {"loss": 1.0})
@@ -128,13 +134,13 @@ def test_the_live_display_shows_bar_numbers_and_times() -> None:
     target = console(terminal=True)
     with LiveObserver(target) as observer:
         observer.stage("train")
-        observer.train_start(4, 1)
+        observer.train_start(4, 1, later=4)
         observer.train_step(2, {"loss": 0.5, "macs_share": 0.75})
         observer._display.refresh()
         text = text_of(target)
     assert "━" in text
     assert "50 %" in text
-    assert "left" in text
+    assert "left, 0:00 to the end" in text
     assert "loss 0.5000  MACs left 75.0 %" in text
 
 
