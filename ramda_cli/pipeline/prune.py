@@ -23,6 +23,7 @@ from ramda_cli.pipeline.files import discarding_unproven, write_files
 from ramda_cli.pipeline.fitting import Fit
 from ramda_cli.pipeline.latency import measure_latency, plan_benchmark
 from ramda_cli.pipeline.loading import load_run
+from ramda_cli.pipeline.logbook import Logbook
 from ramda_cli.pipeline.proving import recovered
 from ramda_cli.pipeline.publishing import check_account, publish
 from ramda_cli.pipeline.ranks import (
@@ -79,9 +80,9 @@ def prune(config: RunConfig, observer: Observer, *, resume: bool = False) -> dic
     if not resume:
         workspace.check_free(overwrite=config.output.overwrite)
     processes.wait()  # the first one is about to write what the others have looked at
-    with stop_request(observer) as stop:
+    with Logbook(observer, workspace) as logbook, stop_request(logbook) as stop:
         try:
-            return _prune(config, workspace, earlier, observer, stop, processes)
+            return _prune(config, workspace, earlier, logbook, stop, processes)
         except KeyboardInterrupt as error:
             raise _interrupted(workspace) from error
 
@@ -100,7 +101,7 @@ def _prune(
     config: RunConfig,
     workspace: Workspace,
     earlier: Earlier | None,
-    observer: Observer,
+    observer: Logbook,
     stop: StopRequest,
     processes: Processes,
 ) -> dict[str, object]:
@@ -180,6 +181,7 @@ def _prune(
         workspace.write_text("config.yaml", dump_config(config))
     else:
         workspace.go_on()
+    observer.open()
     fit.prune()
     taken = take(ranks=fit.ranks)
     smaller, proven = taken.smaller, taken.proven

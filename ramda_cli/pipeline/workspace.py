@@ -26,6 +26,8 @@ _FILES = (
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.txt",
     "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
 )  # fmt: skip
+LOGS = ("run.log", *(f"run.log.{number}" for number in range(1, 4)))
+"""Newest first."""
 _KEPT = "metrics.jsonl", "config.yaml"
 _CHECKPOINTS = "checkpoints"
 STATE, DECIDED = "state", "decided"
@@ -85,7 +87,7 @@ class Workspace:
             (self.directory / INCOMPLETE).write_text(
                 "This run has not finished: nothing in this directory is a result.\n"
             )
-            for name in _FILES:
+            for name in (*_FILES, *LOGS):
                 (self.directory / name).unlink(missing_ok=True)
             checkpoints = self.directory / _CHECKPOINTS
             if checkpoints.is_symlink():
@@ -97,7 +99,7 @@ class Workspace:
         """Keep an unfinished run's log and checkpoints, and drop what else it had written."""
         if not self.writes:
             return
-        for name in (*_KEPT, _CHECKPOINTS):
+        for name in (*_KEPT, *LOGS, _CHECKPOINTS):
             self._require_own(self.directory / name)
         with self.writing(self.directory):
             for name in _FILES:
