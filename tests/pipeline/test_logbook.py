@@ -68,8 +68,9 @@ def test_what_ended_a_run_is_the_last_entry(tmp_path: Path, error: Exception, la
     with pytest.raises(type(error)), Logbook(SilentObserver(), Workspace(tmp_path)) as book:  # noqa: PT012
         book.open()
         raise error
-    assert texts(tmp_path / "run.log")[-1].endswith(last)
-    assert " ERROR " in (tmp_path / "run.log").read_text()
+    written = (tmp_path / "run.log").read_text()
+    assert written.endswith(last + "\n")
+    assert " ERROR " in written
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
