@@ -40,6 +40,10 @@ class CommandLine(typer.core.TyperGroup):
         except typer.TyperException as error:
             _report(error, _usage_message(error), _usage_hint(error))
             sys.exit(error.exit_code)
+        except OSError as error:  # of a path that no command has looked at itself
+            place = "" if error.filename is None else f"{error.filename}: "
+            _report(error, f"{place}{error.strerror or error}", "RAMDA_DEBUG=1 shows where")
+            sys.exit(1)
         # `typer.Exit` arrives as its code, a command that returns as None.
         sys.exit(code or 0)
 

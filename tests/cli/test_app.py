@@ -147,6 +147,15 @@ def test_failures_end_with_their_code_and_line(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("command", ["report", "check"])
+def test_a_path_that_no_system_takes_is_an_error(ramda: Run, command: str) -> None:
+    name = "a" * 300
+    result = ramda(command, name)
+    assert result.exit_code == 1
+    assert f"{name}: File name too long" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_ctrl_c_is_130(ramda: Run, pipeline: FakePipeline) -> None:
     pipeline.failure = KeyboardInterrupt()
     result = ramda(*PRUNE)
