@@ -54,7 +54,14 @@ def images(side: int, batch: int = 2) -> Tensor:
     return torch.randn(batch, 3, side, side, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("name", "side", "groups", "channels"), MODELS)
+SLOW = ("densenet121", "deit_tiny_distilled_patch16_224", "efficientnet_b0", "mixer_s32_224",
+        "regnetx_002", "vgg11_bn", "vgg19_bn")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "groups", "channels"),
+    [pytest.param(*m, marks=pytest.mark.slow) if m[0] in SLOW else m for m in MODELS],
+)
 def test_removing_zero_channels_changes_nothing(
     name: str, side: int, groups: int, channels: int, tmp_path: Path
 ) -> None:

@@ -127,8 +127,8 @@ def test_importing_the_package_imports_no_torch() -> None:
         (small, (torch.randn(2, 3, 8, 8), torch.randn(2, 5))),
         (small, {"x": torch.randn(2, 3, 8, 8), "shift": torch.randn(2, 5)}),
         (resnet10t, torch.randn(2, 3, 32, 32)),
-        (resnet10t, (torch.randn(2, 3, 32, 32),)),
-        (resnet10t, {"x": torch.randn(2, 3, 32, 32)}),
+        pytest.param(resnet10t, (torch.randn(2, 3, 32, 32),), marks=pytest.mark.slow),
+        pytest.param(resnet10t, {"x": torch.randn(2, 3, 32, 32)}, marks=pytest.mark.slow),
     ],
     ids=["tensor", "tuple", "dict", "timm-tensor", "timm-tuple", "timm-dict"],
 )

@@ -121,6 +121,7 @@ def test_every_file_is_there(finished: tuple[Path, str]) -> None:
         "model.safetensors",
         "report.html",
         "report.json",
+        "run.log",
     ]
     lines = (out / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2]
@@ -600,7 +601,7 @@ def test_a_failed_proof_is_exit_3_and_no_model(
     assert "more than the tolerance" in error
     assert hint == "hint: no result was kept; please report the model, this should not happen"
     left = sorted(path.name for path in out.iterdir())
-    assert left == ["INCOMPLETE", "checkpoints", "config.yaml", "metrics.jsonl"]
+    assert left == ["INCOMPLETE", "checkpoints", "config.yaml", "metrics.jsonl", "run.log"]
 
 
 # In a process of its own
@@ -643,7 +644,9 @@ def test_resnet50_on_imagenet_without_either(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_a_signal_is_130_and_the_run_can_go_on(
     tmp_path: Path, out: Path, factory: str, ramda: Run, number: signal.Signals
 ) -> None:

@@ -134,8 +134,8 @@ def test_a_flag_replaces_the_files_other_way_to_say_how_much(tmp_path: Path) -> 
             "the default is 3.0",
         ),
         (
-            "training.precision=fp16",
-            "training.precision must be one of fp32, bf16, got 'fp16'",
+            "training.precision=fp64",
+            "training.precision must be one of fp32, bf16, fp16, got 'fp64'",
             "the default is 'fp32'",
         ),
         (

@@ -131,7 +131,10 @@ def parameters_in(path: Path) -> int:
     return sum(p.numel() for p in ramda_cli.load(path).parameters())
 
 
-@pytest.mark.parametrize("method", ["ramda", "taylor", "magnitude"])
+@pytest.mark.parametrize(
+    "method",
+    ["ramda", *(pytest.param(name, marks=pytest.mark.slow) for name in ("taylor", "magnitude"))],
+)
 def test_a_run_over_ranks(tmp_path: Path, method: str) -> None:
     report: Any = prune(run_of(tmp_path, "*", method=method), Recorder())
     out = tmp_path / "out"
@@ -240,8 +243,8 @@ def net():
 """
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("weight", [None, 0.1])
+@pytest.mark.parametrize("dropout", [pytest.param(0.0, marks=pytest.mark.slow), 0.2])
+@pytest.mark.parametrize("weight", [None, pytest.param(0.1, marks=pytest.mark.slow)])
 def test_a_graph_with_layers_of_low_rank(
     tmp_path: Path, dropout: float, weight: float | None
 ) -> None:
@@ -267,6 +270,7 @@ def test_a_graph_with_layers_of_low_rank(
         assert levels[-1] == levels[-2] > 0
 
 
+@pytest.mark.slow
 def test_a_latency_is_reached_by_ranks(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(WIDE)
     config = run_of(tmp_path, "*", target={"latency": 0.7}, epochs=2, distill=0.0)

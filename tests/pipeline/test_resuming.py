@@ -202,7 +202,7 @@ def test_what_was_half_written_is_taken_away(tmp_path: Path) -> None:
     assert not list(workspace.directory.rglob("*.partial"))
     assert {path.name for path in workspace.directory.iterdir()} == {
         "README.md", "checkpoints", "config.yaml", "metrics.jsonl", "model.safetensors",
-        "report.html", "report.json",
+        "report.html", "report.json", "run.log",
     }  # fmt: skip
     assert {path.name for path in (workspace.directory / "checkpoints").iterdir()} == {
         "last.safetensors", "best.safetensors",

@@ -137,7 +137,10 @@ def test_half_precision_has_its_own_tolerance(copied: Path) -> None:
     assert half["passed"]
 
 
-@pytest.mark.parametrize(("bound", "value"), [("LARGEST_BATCH", 2), ("MOST_DRAWN", 30_000)])
+@pytest.mark.parametrize(
+    ("bound", "value"),
+    [("LARGEST_BATCH", 2), pytest.param("MOST_DRAWN", 30_000, marks=pytest.mark.slow)],
+)
 def test_a_batch_that_is_too_large_is_not_tried(
     copied: Path, monkeypatch: pytest.MonkeyPatch, bound: str, value: int
 ) -> None:

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,15 @@ def run(
     return folder / "out", json.loads(json.dumps(document))
 
 
-@pytest.fixture(scope="module", params=list(RUNS))
+USUAL = "text-classification", "text-generation"
+
+
+def usual(names: Iterable[str]) -> list[Any]:
+    """Return parameters of which the others are slow."""
+    return [n if n in USUAL else pytest.param(n, marks=pytest.mark.slow) for n in names]
+
+
+@pytest.fixture(scope="module", params=usual(RUNS))
 def done(request, tmp_path_factory) -> tuple[str, Path, dict[str, Any]]:
     out, report = run(request.param, tmp_path_factory.mktemp(request.param))
     return request.param, out, report
@@ -137,6 +145,7 @@ def test_eval_measures_what_the_report_says(done, tmp_path: Path) -> None:
     assert result["value"] == pytest.approx(report["accuracy"]["recovered"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_numbers_are_predicted_and_images_are_classified(tmp_path: Path) -> None:
     rows = [(text, good + 0.25 * text.count("warm")) for text, good in sentences(120)]
     table = write_csv(tmp_path / "t.csv", ("text", "score"), rows)
@@ -206,12 +215,7 @@ print(json.dumps(out))
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "text-generation",
-        pytest.param("text2text-generation", marks=pytest.mark.slow),
-        "text-classification",
-    ],
+    "name", usual(["text-generation", "text2text-generation", "text-classification"])
 )
 def test_uniform_widths_load_without_ramda(name: str, tmp_path: Path) -> None:
     share = 0.7 if name == "text-classification" else None  # heads of BERT stay

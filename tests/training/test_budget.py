@@ -266,8 +266,10 @@ OUT_OF_REACH = {("macs", 0.1), ("params", 0.2), ("params", 0.1)}
 @pytest.mark.parametrize("amount", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
 @pytest.mark.parametrize("metric", ["macs", "params"])
 @pytest.mark.parametrize(
-    "name", ["resnet18", "mobilenetv3_small_100", "vit_tiny_patch16_224", "vgg11_bn"]
-)
+    "name",
+    ["resnet18", "vit_tiny_patch16_224",
+     *(pytest.param(n, marks=pytest.mark.slow) for n in ("mobilenetv3_small_100", "vgg11_bn"))],
+)  # fmt: skip
 def test_real_models_come_close_to_every_target(name: str, metric: str, amount: float) -> None:
     cost = cost_of_timm(name)
     if name.startswith("vit") and (metric, amount) in OUT_OF_REACH:

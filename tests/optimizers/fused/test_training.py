@@ -16,7 +16,7 @@ from ramda_cli.optimizers.fused import library
 pytestmark = pytest.mark.skipif(not library.available(), reason="no C++ compiler")
 
 
-@pytest.mark.parametrize("momentum", [0.1, 1.0])
+@pytest.mark.parametrize("momentum", [0.1, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_the_same_gradients_lead_to_the_same_weights_and_zeros(momentum: float):
     loaded = load_model(ModelConfig(name="digits-resnet"))
     structure = discover(loaded.module, loaded.example_inputs)
