@@ -22,7 +22,7 @@ class Observer(Protocol):
         ...
 
     def train_start(self, steps: int, epochs: int, later: int = 0) -> None:
-        """Begin training for so many steps; `later` ones follow in another training of the run."""
+        """Begin training for so many steps; what follows in the run takes as long as `later`."""
         ...
 
     def train_step(self, step: int, values: Mapping[str, float]) -> None:

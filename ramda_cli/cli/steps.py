@@ -21,7 +21,7 @@ class StepCounter:
 
     Attributes:
         steps, epochs: of this training.
-        later: steps of the run that follow it.
+        later: of how many more what follows in the run takes the time.
         started: seconds on the observer's clock.
         step: how many are done.
         values: the latest numbers.

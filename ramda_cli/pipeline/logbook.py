@@ -83,7 +83,7 @@ class Logbook:
 
     def train_start(self, steps: int, epochs: int, later: int = 0) -> None:
         """Write how long training is."""
-        self._write(f"training: {steps} steps, {later} later")
+        self._write(f"training: {steps} steps")
         self._observer.train_start(steps, epochs, later)
 
     def train_step(self, step: int, values: Mapping[str, float]) -> None:

@@ -89,6 +89,11 @@ class Budget:
         """What each limit's metric costs with all channels."""
         return np.array([limit.dense for limit in self.limits], dtype=np.int64)
 
+    @property
+    def share(self) -> float:
+        """Of dense, what the tightest limit allows."""
+        return float((self.counts / self.dense).min())
+
     @cached_property
     def saving(self) -> Scores:
         """What each channel saves when it alone goes, in shares of what must be saved; never < 0.

@@ -121,6 +121,8 @@ class Training:
             budget=budget, steps=steps, latest_freeze=latest, matrices=matrices,
         )  # fmt: skip
         self._has_budget = budget is not None
+        # For the time to the end: a third of a step is taken to shrink with the model.
+        self._pace_of_smaller = 1.0 if budget is None else (2 + budget.share) / 3
         rule = self._method.rule
         self._measure = macs_share if rule is None else lambda: rule.macs_share
         if config.recover_epochs is None and self._has_budget:
@@ -287,8 +289,8 @@ class Training:
     def _training(self, last: int) -> Iterator[None]:
         self._started = time.monotonic()
         steps = last * self._passes.per_epoch - self._passes.step
-        later = self._passes.total - last * self._passes.per_epoch
-        self._observer.train_start(steps, self._config.epochs, later)
+        later = self._pace_of_smaller * (self._passes.total - last * self._passes.per_epoch)
+        self._observer.train_start(steps, self._config.epochs, round(later))
         yield
         self._observer.train_end()
         self._seconds, self._started = self._seconds_so_far(), None

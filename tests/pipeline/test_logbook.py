@@ -31,7 +31,7 @@ def test_what_was_told_before_the_directory_is_there_comes_first(tmp_path: Path)
         book.validated(1, {"metric": 0.25, "lr": 1e-3})
         book.train_end()
     assert texts(tmp_path / "run.log") == [
-        "load: a model", "note: a note", "training: 10 steps, 5 later",
+        "load: a model", "note: a note", "training: 10 steps",
         "epoch 1: metric 0.25, lr 0.001",
     ]  # fmt: skip
     assert seen.notes == ["a note"]
