@@ -260,7 +260,8 @@ MethodFlag = Annotated[
         "method",
         "--method",
         panel="Training",
-        help="ramda, or to compare with taylor (gradual) or magnitude (one-shot L2) under AdamW.",
+        help="ramda, or to compare with: taylor (gradual) or magnitude (one-shot L2) under AdamW,"
+        " to a target; rmda, proxsgd, proxgen or proxssi, with --weight.",
     ),
 ]
 Epochs = Annotated[

@@ -1,6 +1,6 @@
 """`ramda sweep`: one model to several targets."""
 
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
@@ -8,7 +8,7 @@ from ramda_cli.cli import options
 from ramda_cli.cli.output import print_json, stdout_console, stdout_to_stderr
 from ramda_cli.cli.progress import progress
 from ramda_cli.config.loading import load_config
-from ramda_cli.config.schema import Method
+from ramda_cli.config.schema import TARGET_METHODS
 from ramda_cli.config.targets import parse_target
 from ramda_cli.errors import ConfigError
 
@@ -100,12 +100,11 @@ def _parse_targets(text: str) -> tuple[str, tuple[float, ...]]:
 
 
 def _parse_methods(text: str) -> tuple[str, ...]:
-    known = get_args(Method)
     chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    odd = next((name for name in chosen if name not in known), None)
+    odd = next((name for name in chosen if name not in TARGET_METHODS), None)
     if odd is not None:
         raise ConfigError(
-            f"--methods must be of {', '.join(known)}, got {odd!r}",
+            f"--methods must be of {', '.join(TARGET_METHODS)}, got {odd!r}",
             hint="for example --methods ramda,taylor",
         )
     return chosen

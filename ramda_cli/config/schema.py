@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -22,7 +22,9 @@ Device = Annotated[
 Repository = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$", description="ORG/NAME")]
 Penalize = Literal["consumers", "paper"]
 Precision = Literal["fp32", "bf16", "fp16"]
-Method = Literal["ramda", "taylor", "magnitude"]
+Method = Literal["ramda", "rmda", "proxsgd", "proxgen", "proxssi", "taylor", "magnitude"]
+TARGET_METHODS: Final = ("ramda", "taylor", "magnitude")
+WEIGHT_METHODS: Final = ("ramda", "rmda", "proxsgd", "proxgen", "proxssi")
 RegularizerName = Literal["group-lasso", "group-mcp"]
 Layout = Literal["per-layer", "uniform"]
 TaskName = Literal[
@@ -164,7 +166,8 @@ class TrainingConfig(_Section):
 
     Attributes:
         method: `ramda`; or, to compare with, `taylor` (gradual) or `magnitude` (one-shot L2), both
-            under AdamW, to the same target and with the same proof.
+            under AdamW, to the same target and with the same proof; and with a weight `rmda`,
+            `proxsgd`, `proxgen` (AdamW with a proximal step) or `proxssi`, as in the paper.
         epochs: passes over the training data, before the removal and after it.
         max_steps: optimizer steps in all: each of the epochs is then a part of a pass, in a new
             order; whole passes when not given.
@@ -179,8 +182,10 @@ class TrainingConfig(_Section):
             `milestones` (the paper uses 1e-2 there). When not given, 1e-4 for models with attention
             and 1e-3 for others.
         warm_up: epochs, or a part of one, in which lr rises from zero.
-        momentum: weight of the prox output in each new iterate.
-        eps: added to the preconditioner.
+        momentum: weight of the prox output in each new iterate, of RAMDA and RMDA.
+        eps: added to RAMDA's preconditioner.
+        weight_decay: of AdamW in `taylor`, `magnitude`, `proxgen` and `proxssi`, decoupled, and of
+            SGD in `proxsgd`; 1e-2 with a target and 0 with a weight when not given.
         weight: regularization weight λ, the paper's way; excludes a target.
         rank_weight: weight of the nuclear norm of `structure.low_rank`; `weight` when not given.
         threshold_every: steps of which the first takes singular values; when not given 10 with a
@@ -224,6 +229,7 @@ class TrainingConfig(_Section):
     warm_up: Annotated[float, Field(ge=0.0)] = 0.0
     momentum: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
     eps: Annotated[float, Field(gt=0.0)] = 1e-6
+    weight_decay: Annotated[float, Field(ge=0.0)] | None = None
     weight: Annotated[float, Field(ge=0.0)] | None = None
     rank_weight: Annotated[float, Field(ge=0.0)] | None = None
     threshold_every: Annotated[int, Field(ge=1)] | None = None
@@ -440,10 +446,21 @@ class RunConfig(_Section):
                 " which shrinks nothing",
                 hint="give --weight in place of --target, or --regularizer group-lasso",
             )
-        if self.training.method != "ramda" and self.training.weight is not None:
+        method = self.training.method
+        if method not in WEIGHT_METHODS and self.training.weight is not None:
             raise ConfigError(
-                f"training.method {self.training.method} has no regularization weight",
+                f"training.method {method} has no regularization weight",
                 hint="give --target in place of --weight, or leave out --method",
+            )
+        if method not in TARGET_METHODS and self.target is not None:
+            raise ConfigError(
+                f"training.method {method} minimises a regularizer, and comes down to no target",
+                hint="give --weight in place of --target, or leave out --method",
+            )
+        if method in ("ramda", "rmda") and self.training.weight_decay is not None:
+            raise ConfigError(
+                f"training.weight_decay plays no part in {method}, which averages gradients",
+                hint="leave it out",
             )
         if self.data.streaming and self.training.max_steps is None:
             raise ConfigError(

@@ -24,7 +24,7 @@ from ramda_cli.structure.matrices import Matrix
 from ramda_cli.training.batch_norm import recompute_batch_norm_, running_averages
 from ramda_cli.training.budget import Budget, Mask
 from ramda_cli.training.evaluation import evaluate
-from ramda_cli.training.methods import build_method
+from ramda_cli.training.methods import StageSettings, build_method
 from ramda_cli.training.objective import Objective
 from ramda_cli.training.passes import DivergedError, Passes
 from ramda_cli.training.processes import ALONE, Processes
@@ -379,27 +379,30 @@ class Training:
 
     def _schedule(self) -> None:
         step, config = self._passes.step, self._config
-        (param_group,) = self._method.optimizer.param_groups
         warm_up = config.warm_up * self._passes.per_epoch
         rising = min(1.0, (step + 1) / warm_up) if warm_up else 1.0
         rising *= 0.5**self._times_diverged
         if self._has_budget:
+            (param_group,) = self._method.optimizer.param_groups
             param_group["lr"] = rising * self._method.lr(config.step_size, step, self._passes.total)
             return
         epoch, milestones = step // self._passes.per_epoch, config.milestones
         passed = sum(epoch >= milestone for milestone in milestones)
         if step % self._passes.per_epoch == 0 and epoch in milestones:
             self._method.restart()
-        param_group["lr"] = rising * config.step_size * 0.1**passed
-        param_group["eps"] = config.eps * 0.1**passed
+        momentum: float | None = None
         if step >= self._removal_step:
-            param_group["momentum"] = config.momentum
+            momentum = config.momentum
         elif passed == len(milestones):
             began = milestones[-1] * self._passes.per_epoch if milestones else 0
-            momentum = config.momentum * math.sqrt(step + 1 - began)
             # The last iterate is a prox output even where the stage was too short to get there.
             ends = step + 1 == self._removal_step
-            param_group["momentum"] = 1.0 if ends else min(1.0, momentum)
+            momentum = 1.0 if ends else min(1.0, config.momentum * math.sqrt(step + 1 - began))
+        self._method.set_stage(
+            StageSettings(
+                rising * config.step_size * 0.1**passed, config.eps * 0.1**passed, momentum
+            )
+        )
 
     def _follow(self) -> None:
         if self._average is not None:

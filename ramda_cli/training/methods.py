@@ -8,6 +8,9 @@
 
 AdamW is ProxGen without shrinkage, whose chosen channels are zero after every step. Ranks are
 chosen the same ways: by what the loss would feel of them, gradually, or by singular values at once.
+
+With a weight in place of a target the regularizer chooses, under RAMDA, RMDA, ProxSGD, ProxGen or
+ProxSSI.
 """
 
 import math
@@ -20,7 +23,16 @@ from torch import nn
 
 from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.errors import ConfigError
-from ramda_cli.optimizers import RAMDA, LowRankPenalty, Penalty, ProxGen
+from ramda_cli.optimizers import (
+    RAMDA,
+    RMDA,
+    LowRankPenalty,
+    Penalty,
+    ProxGen,
+    ProxSGD,
+    ProxSSI,
+)
+from ramda_cli.optimizers.dual_averaging import DualAveraging
 from ramda_cli.optimizers.proximal import ProximalOptimizer
 from ramda_cli.regularizers import NuclearNorm
 from ramda_cli.structure.matrices import Matrix
@@ -30,7 +42,7 @@ from ramda_cli.training.rank_rule import HeldRanks, RankBudgetRule
 from ramda_cli.training.rules import RAMP_END, WARM_UP_END, BudgetRule, ConstantRule, ZeroSetRule
 
 WEIGHT_DECAY = 1e-2
-"""Of AdamW: torch's own default."""
+"""Of AdamW with a target: torch's own default."""
 
 _TARGET_EVERY = 10
 """Steps between two choices of ranks: singular values cost more than a step of a small model."""
@@ -39,7 +51,26 @@ LABELS = {
     "ramda": "RAMDA",
     "taylor": "gradual Taylor pruning, AdamW",
     "magnitude": "one-shot L2 pruning, AdamW",
+    "rmda": "RMDA",
+    "proxsgd": "ProxSGD",
+    "proxgen": "ProxGen",
+    "proxssi": "ProxSSI",
 }
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """Of the optimizer, in a step of a run with a weight.
+
+    Attributes:
+        lr: step size.
+        eps: added to RAMDA's preconditioner.
+        momentum: weight of the prox output in the iterate; None where it stays as it is.
+    """
+
+    lr: float
+    eps: float
+    momentum: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +105,18 @@ class Method:
         return base * (1 + math.cos(math.pi * step / steps)) / 2
 
     def restart(self) -> None:
-        """Start RAMDA's averages anew; AdamW's go on."""
-        if isinstance(self.optimizer, RAMDA):
+        """Start the averages of dual averaging anew; AdamW's and SGD's go on."""
+        if isinstance(self.optimizer, DualAveraging):
             self.optimizer.restart()
+
+    def set_stage(self, settings: StageSettings) -> None:
+        """Set lr, and of RAMDA and RMDA what more a stage of a run with a weight changes."""
+        (param_group,) = self.optimizer.param_groups
+        param_group["lr"] = settings.lr
+        if isinstance(self.optimizer, RAMDA):
+            param_group["eps"] = settings.eps
+        if isinstance(self.optimizer, DualAveraging) and settings.momentum is not None:
+            param_group["momentum"] = settings.momentum
 
     def without_penalties(self, model: nn.Module) -> "Method":
         """Return what trains a model from which the zero channels, and the ranks, are gone."""
@@ -107,7 +147,7 @@ def build_method(
         model: on its device.
         penalties: what is regularized; with a budget in the order of its groups.
         config: `method` and its settings.
-        budget: what to come down to; None only with RAMDA.
+        budget: what to come down to; None with a weight.
         steps: of the run.
         latest_freeze: step by which the zero set is final, whatever `config.freeze` says.
         matrices: weights that may lose ranks; with a budget those of its cost.
@@ -156,16 +196,24 @@ def _optimizer(
     norm = NuclearNorm(config.nuclear_weight)
     of_ranks = [LowRankPenalty(each.parameter, norm) for each in matrices]
     penalties: list[Penalty | LowRankPenalty] = [*channels, *of_ranks]
+    lr, momentum, decay = config.step_size, config.momentum, config.weight_decay
     optimizer: ProximalOptimizer
-    if config.method == "ramda":
-        optimizer = RAMDA(
-            named, penalties,
-            lr=config.step_size, momentum=config.momentum, eps=config.eps, thresholds=rule,
-        )  # fmt: skip
-    else:
-        optimizer = ProxGen(
-            named, penalties, lr=config.step_size, weight_decay=WEIGHT_DECAY, thresholds=rule
-        )
+    match config.method:
+        case "ramda":
+            optimizer = RAMDA(
+                named, penalties, lr=lr, momentum=momentum, eps=config.eps, thresholds=rule
+            )
+        case "rmda":
+            optimizer = RMDA(named, penalties, lr=lr, momentum=momentum)
+        case "proxsgd":
+            optimizer = ProxSGD(named, penalties, lr=lr, weight_decay=decay or 0.0)
+        case "proxgen":
+            optimizer = ProxGen(named, penalties, lr=lr, weight_decay=decay or 0.0)
+        case "proxssi":
+            optimizer = ProxSSI(named, penalties, lr=lr, weight_decay=decay or 0.0)
+        case "taylor" | "magnitude":
+            decay = WEIGHT_DECAY if decay is None else decay
+            optimizer = ProxGen(named, penalties, lr=lr, weight_decay=decay, thresholds=rule)
     optimizer.threshold_every = config.threshold_every or 1
     if isinstance(rule, RankBudgetRule):
         optimizer.rank_rule = rule

@@ -15,7 +15,7 @@ from ramda_cli.regularizers import GroupLasso
 from ramda_cli.structure import discover, identify
 from ramda_cli.structure.cost import CostModel
 from ramda_cli.training import plan_budget
-from ramda_cli.training.methods import LABELS, build_method, least_magnitude
+from ramda_cli.training.methods import LABELS, StageSettings, build_method, least_magnitude
 from tests.training.problems import net, run
 from tests.training.test_loop import half_of_the_macs
 
@@ -70,4 +70,49 @@ def test_a_baseline_has_no_regularization_weight(tmp_path: Path) -> None:
     path.write_text("model: {name: m}\ndata: {name: d}\ntraining: {weight: 1e-3, method: taylor}\n")
     message = "training.method taylor has no regularization weight"
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        load_config(path, {}, ())
+
+
+@pytest.mark.parametrize(
+    ("method", "lr", "weight"),
+    [("rmda", 3.0, 1e-2), ("proxsgd", 1e-1, 1e-1), ("proxgen", 1e-2, 1.5e-2),
+     pytest.param("proxssi", 1e-2, 1.5e-2, marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_a_method_of_the_paper_ends_with_exact_zeros(method: str, lr: float, weight: float) -> None:
+    config = TrainingConfig.model_validate(
+        {"epochs": 6, "milestones": [4], "lr": lr, "weight": weight, "method": method}
+    )
+    model = net()
+    trained, structure, _ = run(model, config)
+    assert trained.method == LABELS[method]
+    sparsity = trained.history[-1].group_sparsity
+    assert sparsity is not None
+    assert 0.02 < sparsity < 1
+    assert trained.history[-1].metric > 0.3
+    zero = sum(len(each) for each in identify(model, structure).removable.values())
+    assert zero > 0
+    assert trained.history[-1].lr == pytest.approx(0.1 * lr)
+
+
+def test_stages_set_only_what_a_method_has() -> None:
+    model = net()
+    for method, before in (("proxsgd", {"momentum": 0.9}), ("proxgen", {"eps": 1e-8})):
+        config = TrainingConfig.model_validate({"method": method, "weight": 1e-3, "lr": 0.5})
+        built = build_method(model, [], config, budget=None, steps=10)
+        built.set_stage(StageSettings(lr=0.05, eps=1e-7, momentum=1.0))
+        (settings,) = built.optimizer.param_groups
+        assert settings["lr"] == 0.05
+        assert before.items() <= settings.items()
+
+
+@pytest.mark.parametrize(
+    ("training", "rest", "message"),
+    [("weight: 1e-3, method: magnitude", "", "magnitude has no regularization weight"),
+     ("method: rmda", "target: {macs: 0.5}", "rmda minimises a regularizer"),
+     ("weight: 1e-3, weight_decay: 0.1", "", "weight_decay plays no part in ramda")],
+)  # fmt: skip
+def test_methods_that_do_not_fit(tmp_path: Path, training: str, rest: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"model: {{name: m}}\ndata: {{name: d}}\ntraining: {{{training}}}\n{rest}\n")
+    with pytest.raises(ConfigError, match=message):
         load_config(path, {}, ())
