@@ -8,6 +8,7 @@ import typer
 from ramda_cli import __version__
 from ramda_cli.cli.bench import bench
 from ramda_cli.cli.check import check
+from ramda_cli.cli.compare import compare
 from ramda_cli.cli.eval import evaluate
 from ramda_cli.cli.export import export
 from ramda_cli.cli.failures import CommandLine
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command("prune")(prune)
 app.command("sweep")(sweep)
+app.command("compare")(compare)
 app.command("inspect")(inspect)
 app.command("report")(report)
 app.command("eval")(evaluate)

@@ -80,7 +80,7 @@ def sweep(
         from ramda_cli.pipeline import SweepSettings
         from ramda_cli.pipeline import sweep as run
 
-        settings = SweepSettings(metric, amounts, _parse_methods(methods), _parse_seeds(seeds))
+        settings = SweepSettings(metric, amounts, _parse_methods(methods), parse_seeds(seeds))
         document = run(config, settings, observer)
     if json:
         print_json(document)
@@ -110,7 +110,12 @@ def _parse_methods(text: str) -> tuple[str, ...]:
     return chosen
 
 
-def _parse_seeds(text: str) -> tuple[int, ...]:
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read numbers separated by commas.
+
+    Raises:
+        ConfigError: it is anything else.
+    """
     try:
         seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError as error:

@@ -1,5 +1,6 @@
 """A configuration from a YAML file, flags over it, and `--set` over both."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +32,14 @@ def load_config(
     Raises:
         ConfigError: if a key is unknown, or a value has the wrong type or range.
     """
-    document = {} if path is None else _read(path)
+    return build_config({} if path is None else read_document(path), overrides, sets)
+
+
+def build_config(
+    document: dict[str, Any], overrides: Mapping[str, object], sets: Sequence[str]
+) -> RunConfig:
+    """Return the configuration of a document as a file holds it; the rest as `load_config`."""
+    document = copy.deepcopy(document)
     _expand_target(document)
     given = {key: value for key, value in overrides.items() if value is not None}
     given |= parse_sets(sets)
@@ -84,7 +92,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + key, value
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
+    """Return what a YAML file holds, unchecked.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no settings.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

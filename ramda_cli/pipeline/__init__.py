@@ -2,6 +2,7 @@
 
 from ramda_cli.pipeline.bench import bench
 from ramda_cli.pipeline.bench_optimizer import bench_optimizer
+from ramda_cli.pipeline.compare import compare
 from ramda_cli.pipeline.evaluate import evaluate
 from ramda_cli.pipeline.export import export
 from ramda_cli.pipeline.formats import ExportSettings
@@ -16,6 +17,7 @@ __all__ = [
     "SweepSettings",
     "bench",
     "bench_optimizer",
+    "compare",
     "evaluate",
     "export",
     "inspect",

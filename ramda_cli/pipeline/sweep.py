@@ -4,13 +4,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ramda_cli.config.loading import load_config
 from ramda_cli.config.schema import RunConfig, TargetConfig
-from ramda_cli.errors import FileFormatError
 from ramda_cli.file_header import read_header_report
 from ramda_cli.observer import Observer
-from ramda_cli.pipeline.prune import prune
-from ramda_cli.pipeline.workspace import INCOMPLETE, Workspace
+from ramda_cli.pipeline.one_of_several import run_once
+from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.report.plain import build_sweep, parse_report
 from ramda_cli.report.sweep import Point, Sweep
 from ramda_cli.report.sweep_view import sweep_html, sweep_markdown
@@ -51,12 +49,7 @@ def sweep(config: RunConfig, settings: SweepSettings, observer: Observer) -> dic
     runs = [*_runs(config, settings)]
     document: dict[str, object] = {}
     for number, run in enumerate(runs, start=1):
-        name = run.output.directory.name
-        if _finished(run):
-            observer.note(f"{name} is there already")
-        else:
-            observer.note(f"run {number} of {len(runs)}: {name}")
-            prune(run, observer, resume=_begun(run))
+        run_once(run, observer, number=number, of=len(runs))
         points.append(_point(run))
         document = build_sweep(Sweep(model=config.model.name, points=tuple(points)))
         workspace.write_text("sweep.json", json.dumps(document, indent=2) + "\n")
@@ -81,27 +74,6 @@ def _runs(config: RunConfig, settings: SweepSettings) -> Iterator[RunConfig]:
                         ),
                     }
                 )
-
-
-def _finished(run: RunConfig) -> bool:
-    """Tell whether a directory holds the result of these very settings."""
-    directory = run.output.directory
-    if not (directory / "report.json").is_file() or (directory / INCOMPLETE).exists():
-        return False
-    try:
-        report = parse_report(read_header_report(directory / "model.safetensors"))
-    except FileFormatError:
-        return False
-    return report.reproducibility.config == run.model_dump(mode="json")
-
-
-def _begun(run: RunConfig) -> bool:
-    """Tell whether a directory holds an unfinished run of these very settings."""
-    workspace = Workspace(run.output.directory)
-    settings = workspace.path("config.yaml")
-    if not (workspace.unfinished and settings.is_file()):
-        return False
-    return load_config(settings, {}, ()) == run
 
 
 def _point(run: RunConfig) -> Point:

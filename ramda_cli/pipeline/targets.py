@@ -76,7 +76,8 @@ def plan_target(
         ConfigError: the groups do not go with a target.
         TargetError: a target cannot be reached.
     """
-    if not structure.groups and not matrices:
+    # The paper's groups are of one tensor each: they are there where no channel is.
+    if not structure.groups and not matrices and config.structure.penalize != "paper":
         raise StructureError(
             f"nothing in {config.model.name} can be removed",
             hint=f"`ramda inspect {config.model.name}` lists every fixed channel and its reason",

@@ -16,8 +16,12 @@ _COLORS: Final = {
     "#040404": "var(--accent)",
     "#050505": "var(--second)",
     "#060606": "var(--third)",
+    "#070707": "var(--fourth)",
+    "#080808": "var(--fifth)",
+    "#090909": "var(--sixth)",
 }
-_INK, _QUIET, _RULE, _ACCENT, _SECOND, _THIRD = _COLORS
+_INK, _QUIET, _RULE, *_LINES = _COLORS
+_ACCENT, _SECOND, _THIRD, *_ = _LINES
 
 _MOST_MARKERS: Final = 40
 
@@ -61,7 +65,7 @@ def draw_curves(
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one kind, as pairs of shares."""
+    """Points of one kind."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -94,6 +98,28 @@ def draw_scatter(
         _style(axes, y)
         axes.set_xlabel(x, color=_QUIET)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        if in_percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.legend(frameon=False, labelcolor=_INK)
+        return _written(figure)
+
+
+def draw_lines(series: Sequence[Series], *, title: str, in_percent: bool, log: bool = False) -> str:
+    """Return an SVG element with a line for each of up to six methods over epochs."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    with _figure(title, (6.4, 3.2)) as (figure, axes):
+        for each, color in zip(series, _LINES, strict=False):
+            if each.points:
+                marker = "." if len(each.points) <= _MOST_MARKERS else ""
+                axes.plot(
+                    *zip(*each.points, strict=True), color=color, label=each.name, marker=marker
+                )
+        _style(axes, title)
+        axes.set_xlabel("epoch", color=_QUIET)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if log:
+            axes.set_yscale("log")
         if in_percent:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.legend(frameon=False, labelcolor=_INK)

@@ -11,9 +11,10 @@ from ramda_cli.errors import FileFormatError
 from ramda_cli.report.benchmark import Benchmark
 from ramda_cli.report.document import SCHEMA, Report
 from ramda_cli.report.inspection import Inspection
+from ramda_cli.report.methods import MethodComparison
 from ramda_cli.report.sweep import Sweep
 
-_Document = TypeVar("_Document", Report, Inspection, Benchmark, Sweep)
+_Document = TypeVar("_Document", Report, Inspection, Benchmark, Sweep, MethodComparison)
 _TOO_LARGE: Final = 2**63
 
 
@@ -35,6 +36,11 @@ def build_benchmark(benchmark: Benchmark) -> dict[str, object]:
 def build_sweep(sweep: Sweep) -> dict[str, object]:
     """Return a sweep as the JSON document that is stored and printed."""
     return _document(sweep)
+
+
+def build_comparison(comparison: MethodComparison) -> dict[str, object]:
+    """Return a comparison of methods as the JSON document that is stored and printed."""
+    return _document(comparison)
 
 
 def parse_report(document: object) -> Report:
@@ -61,6 +67,11 @@ def parse_benchmark(document: object) -> Benchmark:
 def parse_sweep(document: object) -> Sweep:
     """Return the typed sweep of a document; errors as `parse_report`."""
     return _parse(Sweep, document, "sweep")
+
+
+def parse_comparison(document: object) -> MethodComparison:
+    """Return the typed comparison of a document; errors as `parse_report`."""
+    return _parse(MethodComparison, document, "comparison")
 
 
 def _parse(kind: type[_Document], document: object, name: str) -> _Document:
@@ -100,7 +111,9 @@ def _holds_huge_number(document: object) -> bool:
     return False
 
 
-def _document(value: Report | Inspection | Benchmark | Sweep) -> dict[str, object]:
+def _document(
+    value: Report | Inspection | Benchmark | Sweep | MethodComparison,
+) -> dict[str, object]:
     fields = dataclasses.fields(value)
     return {field.name: _plain(getattr(value, field.name)) for field in fields}
 

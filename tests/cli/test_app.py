@@ -39,6 +39,7 @@ print(f"{sorted(heavy)} {time.process_time()}", file=sys.stderr)
         "",
         "prune",
         "sweep",
+        "compare",
         "inspect",
         "remove",
         "report",

@@ -1,0 +1,54 @@
+"""Methods side by side, with the real pipeline."""
+
+import json
+from pathlib import Path
+
+from ramda_cli.config.comparison import load_comparison
+from ramda_cli.observer import SilentObserver
+from ramda_cli.pipeline import compare
+from tests.pipeline.recording import Recorder
+
+FACTORY = """
+from torch import nn
+
+PREPROCESSING = {"input_size": (1, 8, 8), "mean": (0.3,), "std": (0.4,)}
+
+
+def logistic():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+"""
+
+
+def test_methods_are_run_measured_and_shown(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(FACTORY)
+    path = tmp_path / "logistic.yaml"
+    path.write_text(f"""
+model: {{name: '{tmp_path}/model.py:logistic'}}
+data: {{name: digits, limit: 128, batch_size: 32, augment: none}}
+structure: {{penalize: paper}}
+training: {{epochs: 4, milestones: [2], device: cpu}}
+output: {{onnx: false, bench: false}}
+methods:
+  RAMDA: {{method: ramda, lr: 1e-2, weight: 5e-2}}
+  SGD, dense: {{method: proxsgd, lr: 1e-1, weight: 0.0}}
+seeds: [0]
+""")
+    comparison = load_comparison(path, {}, ())
+    (document,) = compare([comparison], tmp_path / "out", SilentObserver())
+    ramda, dense = document["runs"]
+    assert (ramda["label"], ramda["directory"]) == ("RAMDA", "ramda-0")
+    assert (dense["label"], dense["directory"]) == ("SGD, dense", "sgd--dense-0")
+    # Pixels that no digit touches, and others; none of them can be taken out.
+    assert 0 < ramda["structure"] < 1
+    assert dense["structure"] == 0
+    assert ramda["removed"] == dense["removed"] == 0
+    assert ramda["unchanged"]
+    assert ramda["seconds_per_epoch"] > 0
+    assert [entry["epoch"] for entry in ramda["history"]] == [0, 1, 2, 3, 4]
+    place = tmp_path / "out" / "logistic"
+    assert json.loads((place / "comparison.json").read_text()) == document
+    assert "SGD, dense" in (place / "comparison.md").read_text()
+    assert "<svg" in (place / "comparison.html").read_text()
+    again = Recorder()
+    assert compare([comparison], tmp_path / "out", again) == [document]
+    assert again.notes == ["ramda-0 is there already", "sgd--dense-0 is there already"]
