@@ -32,7 +32,13 @@ def load_config(
     Raises:
         ConfigError: if a key is unknown, or a value has the wrong type or range.
     """
-    return build_config({} if path is None else read_document(path), overrides, sets)
+    document = {} if path is None else read_document(path)
+    if "methods" in document:
+        raise ConfigError(
+            f"{path} compares methods, and is no run",
+            hint=f"`ramda compare {path}` runs them; for one, take its settings out of methods",
+        )
+    return build_config(document, overrides, sets)
 
 
 def build_config(

@@ -2,13 +2,16 @@ from pathlib import Path
 
 import pytest
 
+from ramda_cli.config.comparison import load_comparison
 from ramda_cli.config.loading import dump_config, load_config, load_section
 from ramda_cli.config.schema import DataConfig, RunConfig, TargetConfig
 from ramda_cli.errors import ConfigError
 
 BASE = {"model.name": "m", "data.name": "d", "target": "macs=0.5"}
 REPOSITORY = Path(__file__).resolve().parents[2]
-SHIPPED = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+EVERY = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+COMPARISONS = [path for path in EVERY if "\nmethods:" in path.read_text()]
+SHIPPED = [path for path in EVERY if path not in COMPARISONS]
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -29,6 +32,14 @@ def failure(path: Path | None, overrides: dict[str, object], sets: list[str]) ->
 def test_every_shipped_config_loads_and_round_trips(path: Path, tmp_path: Path) -> None:
     config = load_config(path, {}, ())
     assert load_config(write(tmp_path, dump_config(config)), {}, ()) == config
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.name)
+def test_every_shipped_comparison_loads_and_no_other_command_takes_it(path: Path) -> None:
+    assert load_comparison(path, {}, ()).runs
+    message, hint = failure(path, {}, [])
+    assert message == f"{path} compares methods, and is no run"
+    assert hint == f"`ramda compare {path}` runs them; for one, take its settings out of methods"
 
 
 def test_configs_are_shipped() -> None:
