@@ -167,3 +167,23 @@ def test_a_tracker_that_is_not_there_is_refused_first(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^the tracker clearml is not installed$"):
         prune(reporting(tmp_path, "clearml"), Recorder())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_where_nothing_can_be_written_is_told(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    nowhere = config.output.model_copy(update={"directory": Path("/proc/ramda")})
+    with pytest.raises(OutputError, match=r"^cannot write /proc/ramda: "):
+        prune(config.model_copy(update={"output": nowhere}), Recorder())
+
+
+def test_a_token_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "hf_ThisIsNobodysToken"
+    for name in ("HF_TOKEN", "WANDB_API_KEY"):
+        monkeypatch.setenv(name, secret)
+    config = config_of(tmp_path, output={"report_to": ["tensorboard"]})
+    recorder = Recorder()
+    document = prune(config, recorder)
+    files = [path for path in config.output.directory.rglob("*") if path.is_file()]
+    assert len(files) > 8
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
+    assert secret not in f"{document} {recorder.notes} {recorder.stages}"
