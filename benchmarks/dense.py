@@ -40,6 +40,8 @@ def main() -> None:
     options = parser.parse_args()
     config = load_config(options.config, {}, options.sets)
     device = choose_device(config.training.device)
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
     loaded, data = load_run(config)
     model = loaded.module.to(device, memory_format=torch.channels_last)
 

