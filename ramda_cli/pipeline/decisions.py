@@ -39,6 +39,8 @@ def decide_training(
             f"this {device.type} has no bfloat16 of its own and is far slower in it:"
             " --precision fp32"
         )
+    if training.precision == "fp16" and device.type == "cpu":
+        notes.append("fp16 is for GPUs, and far slower on a cpu: --precision bf16 or fp32")
     return training, tuple(notes)
 
 

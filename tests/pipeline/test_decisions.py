@@ -48,3 +48,19 @@ def test_the_step_size_suits_the_model_unless_it_is_given(
         else ()
     )
     assert config.training.lr == given
+
+
+def test_fp16_on_a_cpu_is_told() -> None:
+    model = timm.create_model("resnet18").eval()
+    config = RunConfig.model_validate(
+        {
+            "model": {"name": "m"},
+            "data": {"name": "d"},
+            "target": {"macs": 0.5},
+            "training": {"lr": 1e-3, "distill": 0.0, "precision": "fp16"},
+        }
+    )
+    structure = discover(model, torch.zeros(2, 3, 32, 32))
+    nothing = cast(Any, None)
+    _, notes = decide_training(config, nothing, structure, nothing, device=torch.device("cpu"))
+    assert notes == ("fp16 is for GPUs, and far slower on a cpu: --precision bf16 or fp32",)
