@@ -104,44 +104,32 @@ def draw_scatter(
         return _written(figure)
 
 
-def draw_lines(series: Sequence[Series], *, title: str, in_percent: bool, log: bool = False) -> str:
+def draw_lines(series: Sequence[Series], *, title: str, in_percent: bool) -> str:
     """Return an SVG element with a line for each of up to six methods over epochs."""
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-    with _figure(title, (6.4, 3.2)) as (figure, axes):
-        for each, color in zip(series, _LINES, strict=False):
-            if each.points:
-                marker = "." if len(each.points) <= _MOST_MARKERS else ""
-                axes.plot(
-                    *zip(*each.points, strict=True), color=color, label=each.name, marker=marker
-                )
-        _style(axes, title)
-        axes.set_xlabel("epoch", color=_QUIET)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if log:
-            axes.set_yscale("log")
-        if in_percent:
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.legend(frameon=False, labelcolor=_INK)
-        return _written(figure)
+    curves = [(each.name, each.points) for each in series]
+    return _draw(title, curves, inches=(6.4, 3.2), in_percent=in_percent)
 
 
-def _points(history: Sequence[EpochEntry], value: _Value, *, log: bool) -> list[tuple[int, float]]:
+def _points(
+    history: Sequence[EpochEntry], value: _Value, *, log: bool
+) -> list[tuple[float, float]]:
     found = [(entry.epoch, value(entry)) for entry in history]
     return [(epoch, y) for epoch, y in found if y is not None and (y > 0 or not log)]
 
 
 def _draw(
     title: str,
-    curves: Sequence[tuple[str, list[tuple[int, float]]]],
+    curves: Sequence[tuple[str, Sequence[tuple[float, float]]]],
     *,
-    log: bool,
-    removal: int | None,
+    log: bool = False,
+    removal: int | None = None,
+    inches: tuple[float, float] = (4.8, 2.6),
+    in_percent: bool = False,
 ) -> str:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    with _figure(title, (4.8, 2.6)) as (figure, axes):
-        for (name, points), color in zip(curves, (_ACCENT, _SECOND, _THIRD), strict=False):
+    with _figure(title, inches) as (figure, axes):
+        for (name, points), color in zip(curves, _LINES, strict=False):
             if points:
                 marker = "." if len(points) <= _MOST_MARKERS else ""
                 axes.plot(*zip(*points, strict=True), color=color, label=name, marker=marker)
@@ -155,7 +143,9 @@ def _draw(
             # The usual labels are formulas, and formulas are off.
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
             axes.yaxis.set_minor_formatter("")
-        if len(curves) > 1:
+        if in_percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        if any(name for name, _ in curves):
             axes.legend(frameon=False, labelcolor=_INK)
         return _written(figure)
 

@@ -66,6 +66,7 @@ class Gradients:
         self._processes = processes
         self._forward: tuple[nn.Module, nn.Module] | None = None
         self._parts = 1
+        # Where it is not enabled all of its methods do nothing.
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
 
     def compute(
@@ -99,18 +100,15 @@ class Gradients:
             if loss is None:  # the memory was too small, and parts are smaller now
                 statistics.restore()
                 continue
-            if self._scaler.is_enabled():
-                self._scaler.unscale_(optimizer)
+            self._scaler.unscale_(optimizer)
             finite = self._clip(model, loss)
-            if self._scaler.is_enabled():
-                self._scaler.update()
+            self._scaler.update()
             if finite:
                 return loss
             statistics.restore()
             if not (bool(torch.isfinite(loss)) and self._scale_may_be_the_matter):
                 break
-        if self._scaler.is_enabled():
-            self._scaler.load_state_dict(scale)
+        self._scaler.load_state_dict(scale)
         return None
 
     def state_dict(self) -> dict[str, Any]:
@@ -120,8 +118,7 @@ class Gradients:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; a batch that did not fit is not tried again."""
         self._parts = max(self._parts, state["parts"])
-        if self._scaler.is_enabled():
-            self._scaler.load_state_dict(state["scaler"])
+        self._scaler.load_state_dict(state["scaler"])
 
     @property
     def _scale_may_be_the_matter(self) -> bool:
