@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -77,6 +77,7 @@ class DataBundle:
         hub_id: of a data set from the Hugging Face hub.
         task: what is learned.
         unit: what an example is, in the plural.
+        tokenizer: of transformers, where the vocabulary was learned from the data.
     """
 
     train: ShuffledBatches
@@ -90,3 +91,4 @@ class DataBundle:
     hub_id: str | None = None
     task: Task = IMAGE_CLASSIFICATION
     unit: str = "images"
+    tokenizer: Any = None

@@ -15,7 +15,7 @@ from torch import Tensor
 from ramda_cli.errors import FileFormatError
 from ramda_cli.export.tensor_file import write_tensors
 
-_VERSION: Final = "2"
+_VERSION: Final = "3"
 _KEY: Final = "ramda_state"
 
 State = Mapping[str, Any]

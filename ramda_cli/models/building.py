@@ -10,7 +10,7 @@ from ramda_cli.errors import ModelError
 from ramda_cli.models.heads import replace_head_
 from ramda_cli.models.huggingface import build_huggingface
 from ramda_cli.models.loaded import ModelSource
-from ramda_cli.models.packaged import PACKAGED
+from ramda_cli.models.packaged import build_packaged
 from ramda_cli.models.randomness import seeded
 
 _DAMAGED = "the file was damaged or made by hand; do not use it"
@@ -54,7 +54,8 @@ def build_module(
         if source.kind == "file":
             return _from_factory(source, factory).eval()
         if source.kind == "package":
-            return _packaged(source.name, arguments).eval()
+            _check_plain(source.name, arguments)
+            return build_packaged(source.name, arguments, hint="update ramda-cli").eval()
         if source.kind == "huggingface":
             _check_plain(source.name, arguments)
             return build_huggingface(source.name, arguments).eval()
@@ -111,15 +112,6 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, list | tuple):
         return all(_is_plain(v) for v in value)
     return value is None or isinstance(value, bool | int | float | str)
-
-
-def _packaged(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    if name not in PACKAGED or set(arguments) != {"num_classes"}:
-        raise ModelError(
-            f"this version of RAMDA ships no model {name!r} with such arguments",
-            hint="update ramda-cli",
-        )
-    return PACKAGED[name].factory(num_classes=int(arguments["num_classes"]))
 
 
 def _from_factory(source: ModelSource, factory: Callable[[], nn.Module] | None) -> nn.Module:

@@ -42,6 +42,22 @@ class TextPreprocessing:
 
 
 @dataclass(frozen=True)
+class SegmentPreprocessing:
+    """How a text becomes the inputs of a model that reads it piece by piece.
+
+    Attributes:
+        segment_length: words of an input.
+        memory_length: words before it of which the model is given what it kept.
+    """
+
+    segment_length: int
+    memory_length: int
+
+
+AnyPreprocessing = Preprocessing | TextPreprocessing | SegmentPreprocessing
+
+
+@dataclass(frozen=True)
 class ModelSource:
     """How the dense architecture can be built again.
 
@@ -68,20 +84,20 @@ class LoadedModel:
         module: in eval mode, on the CPU, float32.
         example_inputs: a batch of 2: positional images, or what a text model takes by keyword.
         source: how to build it again.
-        preprocessing: what its images or texts must look like.
+        preprocessing: what its inputs must look like.
         num_classes: outputs of its classifier; 0 of a model that tells no classes apart.
         notes: what loading changed, in sentences for the user.
         license: of the weights it starts from, as the hub abbreviates it, where it is known.
         task: what it is for.
         new_head: whether its head started from random weights.
-        tokenizer: of transformers, for a text model.
+        tokenizer: of transformers, for what reads texts.
         labels: names of its classes, where it has its own.
     """
 
     module: nn.Module
     example_inputs: ExampleInputs
     source: ModelSource
-    preprocessing: Preprocessing | TextPreprocessing
+    preprocessing: AnyPreprocessing
     num_classes: int
     notes: tuple[str, ...] = ()
     license: str | None = None

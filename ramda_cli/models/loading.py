@@ -21,7 +21,7 @@ def load_model(
 
     | name | loads |
     |---|---|
-    | `digits-resnet` | the model that ships with the package |
+    | `digits-resnet`, `transformer-xl` | a model that ships with the package |
     | `resnet50`, `resnet50.a1_in1k` | a timm model |
     | `hf-hub:org/name[@revision]`, `org/name` | a model on the Hugging Face hub |
     | `local-dir:PATH`, a directory | a model in a directory with `config.json` |
@@ -38,9 +38,9 @@ def load_model(
     Raises:
         ModelError: the model or its weights cannot be found, read or matched.
     """
-    if config.arguments and (config.name in PACKAGED or is_file_model(config.name)):
+    if config.arguments and is_file_model(config.name):
         raise ModelError(
-            f"model.arguments are for models of timm and transformers, {config.name} is neither",
+            f"model.arguments are for models by name, and {config.name} is a factory",
             hint="leave them out",
         )
     if config.name in PACKAGED:

@@ -9,6 +9,7 @@ from ramda_cli.tasks import (
     EMBEDDING,
     FILL_MASK,
     IMAGE_CLASSIFICATION,
+    LANGUAGE_MODELING,
     REGRESSION,
     TEXT2TEXT_GENERATION,
     TEXT_CLASSIFICATION,
@@ -27,6 +28,7 @@ _TASKS: dict[str, Task] = {
         FILL_MASK,
         TEXT2TEXT_GENERATION,
         EMBEDDING,
+        LANGUAGE_MODELING,
     )
 }
 

@@ -16,7 +16,7 @@ from ramda_cli.export import build_dense, load, read_probe
 from ramda_cli.file_header import read_header
 from ramda_cli.models.files import call_factory, is_file_model, load_factory
 from ramda_cli.models.heads import replace_head_
-from ramda_cli.models.loaded import TextPreprocessing
+from ramda_cli.models.loaded import Preprocessing
 from ramda_cli.models.randomness import example_images
 from ramda_cli.observer import Observer
 from ramda_cli.pipeline.describing import read_description
@@ -99,7 +99,7 @@ def example_inputs(path: Path, document: Mapping[str, Any]) -> ExampleInputs:
     if probe is not None:
         return probe.inputs()
     preprocessing = read_description(path, document.get("details")).preprocessing
-    if isinstance(preprocessing, TextPreprocessing):
+    if not isinstance(preprocessing, Preprocessing):
         raise FileFormatError(f"{path} holds no probe", hint="write it again with `ramda prune`")
     return (example_images(preprocessing.input_size),)
 

@@ -1,6 +1,6 @@
 """What the header of a file says of its inputs and outputs, and reading it back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,14 @@ from timm.data.transforms import str_to_interp_mode
 from torch import nn
 
 from ramda_cli.errors import FileFormatError, ModelError
-from ramda_cli.models.loaded import Preprocessing, TextPreprocessing
+from ramda_cli.models.loaded import (
+    AnyPreprocessing,
+    Preprocessing,
+    SegmentPreprocessing,
+    TextPreprocessing,
+)
 from ramda_cli.models.transformers_tasks import task_called
-from ramda_cli.tasks import IMAGE_CLASSIFICATION, REGRESSION, Task
+from ramda_cli.tasks import IMAGE_CLASSIFICATION, LANGUAGE_MODELING, REGRESSION, Task
 
 _LARGEST_SIDE = 4096
 _MOST_TOKENS = 2**20
@@ -25,18 +30,18 @@ class Description:
     Attributes:
         task: of it.
         labels: names of its classes.
-        preprocessing: what its images or texts must look like.
+        preprocessing: what its inputs must look like.
     """
 
     task: Task
     labels: tuple[str, ...]
-    preprocessing: Preprocessing | TextPreprocessing
+    preprocessing: AnyPreprocessing
 
 
 def describe(
     task: Task,
     labels: Sequence[str],
-    preprocessing: Preprocessing | TextPreprocessing,
+    preprocessing: AnyPreprocessing,
     module: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Return facts for a header, in plain JSON; a module may say how it generates."""
@@ -64,15 +69,21 @@ def read_description(path: Path, details: object) -> Description:
         if details.get("metric") == REGRESSION.metric.hub_id:
             task = REGRESSION
         labels = tuple(str(label) for label in details["labels"])
-        if ("max_length" in stored) == (task is IMAGE_CLASSIFICATION):
-            raise ValueError("the task does not go with the inputs")
-        preprocessing = _texts(stored) if "max_length" in stored else _images(stored)
+        read = _READERS.get(task.name, _texts)
+        preprocessing = read(stored)
     except (KeyError, TypeError, ValueError, OverflowError, ModelError) as error:
         raise FileFormatError(
             f"{path} does not say what its inputs must look like",
             hint="write it with `ramda prune`; `ramda_cli.save` alone does not record it",
         ) from error
     return Description(task, labels, preprocessing)
+
+
+def _segments(stored: Mapping[str, Any]) -> SegmentPreprocessing:
+    lengths = int(stored["segment_length"]), int(stored["memory_length"])
+    if not (1 <= lengths[0] <= _MOST_TOKENS and 0 <= lengths[1] <= _MOST_TOKENS):
+        raise ValueError("a value is out of range")
+    return SegmentPreprocessing(*lengths)
 
 
 def _texts(stored: Mapping[str, Any]) -> TextPreprocessing:
@@ -99,3 +110,10 @@ def _images(stored: Mapping[str, Any]) -> Preprocessing:
         raise ValueError("a value is out of range")
     str_to_interp_mode(preprocessing.interpolation)
     return preprocessing
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], AnyPreprocessing]] = {
+    IMAGE_CLASSIFICATION.name: _images,
+    LANGUAGE_MODELING.name: _segments,
+}
+"""By task; the others read texts."""

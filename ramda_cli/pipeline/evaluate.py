@@ -8,10 +8,16 @@ from torch import nn
 
 from ramda_cli.config.schema import DataConfig
 from ramda_cli.data.bundle import DataBundle
+from ramda_cli.data.text.vocabulary import load_vocabulary
 from ramda_cli.errors import DataError
 from ramda_cli.export import load
 from ramda_cli.file_header import read_header
-from ramda_cli.models.loaded import LoadedModel, ModelSource, TextPreprocessing
+from ramda_cli.models.loaded import (
+    LoadedModel,
+    ModelSource,
+    SegmentPreprocessing,
+    TextPreprocessing,
+)
 from ramda_cli.models.model_config import Place
 from ramda_cli.models.transformers_models import load_tokenizer, longest_text
 from ramda_cli.pipeline.describing import Description, read_description
@@ -86,6 +92,13 @@ def _loaded(path: Path, module: nn.Module, described: Description, data: DataCon
             )
         if data.max_length is not None:
             preprocessing = replace(preprocessing, max_length=data.max_length)
+    elif isinstance(preprocessing, SegmentPreprocessing):
+        if not hasattr(module, "no_memory"):
+            raise DataError(
+                f"{path} is a graph, which takes no text in segments",
+                hint="its report has the figure",
+            )
+        tokenizer = load_vocabulary(path.parent, module)
     return LoadedModel(
         module=module,
         example_inputs=(),

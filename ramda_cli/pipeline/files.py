@@ -95,11 +95,13 @@ def write_files(
     onnx: bool,
     observer: Observer,
     tokenizer: Any = None,
+    free_length: bool = False,
     uniform: bool = False,
 ) -> WrittenFiles:
     """Write the safetensors and the ONNX file, and prove each by what it gives when read back.
 
-    `details` are facts for the header: task, labels, preprocessing. A tokenizer travels along.
+    `details` are facts for the header: task, labels, preprocessing. A tokenizer travels along. With
+    `free_length` the ONNX file takes texts of any length.
     With `uniform` widths a configuration of transformers does, where it can say them.
 
     Raises:
@@ -124,7 +126,7 @@ def write_files(
         )
     if onnx:
         observer.stage("export", _ONNX)
-        export_onnx(smaller, workspace.path(_ONNX), batches[0], free_length=tokenizer is not None)
+        export_onnx(smaller, workspace.path(_ONNX), batches[0], free_length=free_length)
         run = OnnxModel(workspace.path(_ONNX))
         checks.append(_check_onnx(proven.model, run, batches))
         if data is not None:

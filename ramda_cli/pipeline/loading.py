@@ -1,20 +1,22 @@
 """The model and the data of a run, which fit each other."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ramda_cli.config.schema import DataConfig, RunConfig
 from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
-from ramda_cli.data.text import TextBatches, build_texts
+from ramda_cli.data.text import TextBatches, build_segments, build_texts
 from ramda_cli.errors import DataError
 from ramda_cli.models.heads import adapt_head, adapt_labels
-from ramda_cli.models.loaded import LoadedModel, TextPreprocessing
+from ramda_cli.models.loaded import LoadedModel, SegmentPreprocessing, TextPreprocessing
 from ramda_cli.models.loading import load_model
 from ramda_cli.observer import Observer, SilentObserver
 from ramda_cli.pipeline.devices import choose_device
 from ramda_cli.structure.export import evaluation_mode
-from ramda_cli.tasks import EMBEDDING, IMAGE_CLASSIFICATION, REGRESSION, call
+from ramda_cli.tasks import EMBEDDING, IMAGE_CLASSIFICATION, LANGUAGE_MODELING, REGRESSION, call
 from ramda_cli.tasks.inputs import moved
 
 
@@ -39,13 +41,17 @@ def load_run(config: RunConfig, observer: Observer | None = None) -> tuple[Loade
     if loaded.task is EMBEDDING:
         device = choose_device(config.training.device)
         _aim_at_embeddings(loaded.module, data, device, observer or SilentObserver())
+    if data.tokenizer is not None:
+        loaded = replace(loaded, tokenizer=data.tokenizer)
     return fit_head(loaded, data, seed=seed), data
 
 
 def load_data(
     config: DataConfig, loaded: LoadedModel, *, seed: int, batches: int | None = None
 ) -> DataBundle:
-    """Open the data that a model's task needs: images, or texts, of which some are streamed."""
+    """Open the data that a model's task needs: images or texts, some of them streamed."""
+    if isinstance(loaded.preprocessing, SegmentPreprocessing):
+        return build_segments(config, loaded)
     if isinstance(loaded.preprocessing, TextPreprocessing):
         return build_texts(config, loaded, seed=seed, batches=batches)
     return build_data(config, loaded.preprocessing, seed=seed)
@@ -53,6 +59,8 @@ def load_data(
 
 def fit_head(loaded: LoadedModel, data: DataBundle, *, seed: int) -> LoadedModel:
     """Return a model that tells the classes of the data apart; of transformers, by their names."""
+    if data.task is LANGUAGE_MODELING:
+        return loaded
     if loaded.source.kind != "huggingface":
         return adapt_head(loaded, len(data.class_names), seed=seed)
     if not data.class_names and data.task is not REGRESSION:

@@ -10,9 +10,10 @@ from torch import nn
 
 from ramda_cli.config.loading import dump_config
 from ramda_cli.config.schema import RunConfig
+from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import BenchError, ConfigError, Interrupted
 from ramda_cli.export import load, require_onnx
-from ramda_cli.models.loaded import LoadedModel
+from ramda_cli.models.loaded import LoadedModel, TextPreprocessing
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, penalties
 from ramda_cli.pipeline.cutting import Cut, at_rest, cut
@@ -49,7 +50,7 @@ from ramda_cli.report.document import Latency
 from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, discover, input_channel_structure
 from ramda_cli.structure.matrices import Matrix
-from ramda_cli.tasks import IMAGE_CLASSIFICATION
+from ramda_cli.tasks import IMAGE_CLASSIFICATION, is_recurrent
 from ramda_cli.training.processes import Processes, join
 from ramda_cli.training.randomness import is_random
 from ramda_cli.training.regularizer import build_regularizer
@@ -123,6 +124,7 @@ def _prune(
         raise ConfigError(
             "training.mixup and cutmix mix images, and these are texts", hint="leave them out"
         )
+    _require_alone(config, data, processes)
     if earlier is not None:
         require_same_data(earlier, data.fingerprint, workspace.directory)
     run = earlier.run if earlier is not None else new_run(config)
@@ -161,9 +163,10 @@ def _prune(
         found.append(f"{counted(len(matrices), 'weight')} that may lose ranks")
     observer.stage("discover", ", ".join(found))
 
+    free_length = isinstance(loaded.preprocessing, TextPreprocessing)
     if config.output.onnx:
         observer.stage("export", "ONNX, to know that it can be done")
-        require_onnx(loaded.module, loaded.example_inputs, free_length=loaded.tokenizer is not None)
+        require_onnx(loaded.module, loaded.example_inputs, free_length=free_length)
     details = describe(data.task, data.class_names, loaded.preprocessing, loaded.module)
     fit = Fit(
         loaded.module, structure, penalized, data, training,
@@ -205,7 +208,8 @@ def _prune(
         files = write_files(
             workspace, smaller, taken.plan, proven,
             details=details, onnx=config.output.onnx, observer=observer,
-            tokenizer=loaded.tokenizer, uniform=config.structure.layout == "uniform",
+            tokenizer=loaded.tokenizer, free_length=free_length,
+            uniform=config.structure.layout == "uniform",
         )  # fmt: skip
         latency = _latency(config, workspace, taken.model, loaded, device, observer)
         outcome = Outcome(
@@ -255,6 +259,23 @@ def _require_shareable(config: RunConfig, processes: Processes) -> None:
         )
 
 
+def _require_alone(config: RunConfig, data: DataBundle, processes: Processes) -> None:
+    """Refuse what a model that hands a memory from batch to batch cannot be trained with."""
+    training = config.training
+    ways = {
+        "several processes": processes.several,
+        "training.precision fp16": training.precision == "fp16",
+        "training.auto_batch": training.auto_batch,
+        "training.distill": bool(training.distill),
+        "training.shard": training.shard,
+    }
+    asked_for = next((way for way, chosen in ways.items() if chosen), None)
+    if is_recurrent(data.task) and asked_for is not None:
+        raise ConfigError(
+            f"{asked_for} does not go with a model that has a memory", hint="leave it out"
+        )
+
+
 def _trains(found: Cut, loaded: LoadedModel) -> bool:
     """Tell whether the smaller model trains as the larger one does: a graph has no dropout."""
     return found.plan.keeps_classes or not is_random(found.model, loaded.example_inputs)
@@ -269,7 +290,7 @@ def _penalties(
 ) -> list[Penalty]:
     regularizer = build_regularizer(config.training)
     if config.structure.penalize == "paper":
-        alone = input_channel_structure(loaded.module)
+        alone = input_channel_structure(loaded.module, keep=config.structure.keep)
         return penalties(hold_channels(alone, matrices), regularizer)
     return penalties(structure, regularizer)
 

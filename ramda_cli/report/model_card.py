@@ -169,6 +169,11 @@ def _call(report: Report, preprocessing: Mapping[str, Any]) -> list[str]:
             'tokenizer = transformers.AutoTokenizer.from_pretrained(".")',
             'outputs = model(**tokenizer("a text", return_tensors="pt"))',
         ]
+    if "segment_length" in preprocessing:
+        return [
+            "said, memory = model(tokens, model.no_memory(len(tokens)))"
+            "  # log probabilities of the next words"
+        ]
     shape = " x ".join(str(size) for size in preprocessing["input_size"])
     return [f"logits = model(images)  # N x {shape} to N x {report.model.classes}"]
 
@@ -178,6 +183,11 @@ def _inputs(preprocessing: Mapping[str, Any]) -> str:
         return (
             f"Texts of up to {preprocessing['max_length']:,} tokens were seen in training; the"
             " tokenizer lies beside the model, and the labels are in the file's header."
+        )
+    if "segment_length" in preprocessing:
+        return (
+            f"Words were read in segments of {preprocessing['segment_length']:,}, with a memory of"
+            f" {preprocessing['memory_length']:,}; `tokenizer.json` has their numbers."
         )
     _, height, width = preprocessing["input_size"]
     mean, std = (_numbers(preprocessing[name]) for name in ("mean", "std"))

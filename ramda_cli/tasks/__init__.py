@@ -11,6 +11,7 @@ from ramda_cli.tasks.classification import (
     TOKEN_CLASSIFICATION,
 )
 from ramda_cli.tasks.embedding import EMBEDDING
+from ramda_cli.tasks.recurrent import LANGUAGE_MODELING, Carried, is_recurrent
 from ramda_cli.tasks.regression import REGRESSION
 from ramda_cli.tasks.task import IGNORED, Meter, Metric, Task, call
 
@@ -20,14 +21,17 @@ __all__ = [
     "GENERATIVE",
     "IGNORED",
     "IMAGE_CLASSIFICATION",
+    "LANGUAGE_MODELING",
     "PACKED",
     "REGRESSION",
     "TEXT2TEXT_GENERATION",
     "TEXT_CLASSIFICATION",
     "TEXT_GENERATION",
     "TOKEN_CLASSIFICATION",
+    "Carried",
     "Meter",
     "Metric",
     "Task",
     "call",
+    "is_recurrent",
 ]

@@ -73,8 +73,13 @@ class PerplexityMeter:
         """Take in a batch."""
         targets = targets.to(outputs.device)
         flat, aims = outputs.flatten(0, -2).float(), targets.flatten()
-        self._sum += float(F.cross_entropy(flat, aims, ignore_index=IGNORED, reduction="sum"))
-        self._total += int((aims != IGNORED).sum())
+        total = F.cross_entropy(flat, aims, ignore_index=IGNORED, reduction="sum")
+        self.add(float(total), int((aims != IGNORED).sum()))
+
+    def add(self, nats: float, tokens: int) -> None:
+        """Take in the sum of cross-entropies of so many tokens."""
+        self._sum += nats
+        self._total += tokens
 
     def value(self) -> float:
         """Return the perplexity, or the largest power of e that a float holds."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ramda_cli.data.bundle import Batches
 from ramda_cli.structure.export import evaluation_mode
-from ramda_cli.tasks import Task
+from ramda_cli.tasks import Carried, Task
 from ramda_cli.tasks.inputs import ExampleInputs, batch_size, moved, rows_of, split_inputs
 from ramda_cli.training.memory import free_memory, is_out_of_memory
 
@@ -30,7 +30,7 @@ def evaluate(model: nn.Module, task: Task, batches: Batches, *, device: torch.de
 
 def evaluate_outputs(run: Callable[[ExampleInputs], object], task: Task, batches: Batches) -> float:
     """Return the task's metric of any function from inputs to a model's outputs."""
-    meter = task.meter()
+    meter, carried = task.meter(), Carried(task)
     most = sys.maxsize
     for inputs, targets in batches:
         left = [(inputs, targets)]
@@ -39,10 +39,12 @@ def evaluate_outputs(run: Callable[[ExampleInputs], object], task: Task, batches
             size = batch_size(some[0])
             if size <= most:
                 try:
-                    meter.update(task.read(run(some[0]), some[0]), some[1])
+                    outputs = run(carried.into(some[0]))
+                    meter.update(task.read(outputs, some[0]), some[1])
+                    carried.keep(outputs)
                     continue
                 except (MemoryError, RuntimeError) as error:
-                    if size == 1 or not is_out_of_memory(error):
+                    if size == 1 or carried.carries or not is_out_of_memory(error):
                         raise
                     most = size // 2
                 free_memory()

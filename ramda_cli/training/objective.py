@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ramda_cli.config.schema import TrainingConfig
-from ramda_cli.tasks import IMAGE_CLASSIFICATION, Task, call
-from ramda_cli.tasks.inputs import ExampleInputs
+from ramda_cli.tasks import IMAGE_CLASSIFICATION, Carried, Task, call
+from ramda_cli.tasks.inputs import ExampleInputs, split_inputs
 
 
 class Objective:
@@ -24,6 +24,9 @@ class Objective:
         config: weights of the parts; without one for the dense model there is none.
         task: whose loss.
         teacher: what teaches in place of a copy.
+
+    Attributes:
+        carried: what a recurrent model hands from batch to batch.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Objective:
         self._config = config
         self._weight = config.distill or 0.0
         self._task = task
+        self.carried = Carried(task)
         self._teacher: nn.Module | None = None
         if self._weight > 0:
             self._teacher = teacher or copy.deepcopy(model).eval().requires_grad_(False)
@@ -46,7 +50,10 @@ class Objective:
     ) -> Float[Tensor, ""]:
         """Return the mean loss over a batch; targets are the task's, or soft ones of a mixture."""
         config = self._config
-        outputs = call(self._task, model, inputs)
+        args, kwargs = split_inputs(self.carried.into(inputs))
+        whole = model(*args, **kwargs)
+        self.carried.keep(whole)
+        outputs = self._task.read(whole, inputs)
         loss = self._task.loss(outputs, targets, smoothing=config.label_smoothing)
         if self._teacher is None:
             return loss

@@ -62,6 +62,7 @@ class Passes:
         self._data = data
         self._processes = processes
         self._config = config
+        self._carried = objective.carried
         self._device = device
         self._observer = observer
         self._accumulate = min(config.accumulate, len(data.train))
@@ -115,6 +116,7 @@ class Passes:
         done = self.step - (epoch - 1) * self.per_epoch
         if done == 0:
             self.loss_sum, self.skipped = torch.zeros((), device=self._device), 0
+            self._carried.forget()
         first = done * self._accumulate
         if done < self.per_epoch:
             self._data.train.set_epoch(epoch - 1, first=first)
@@ -150,6 +152,7 @@ class Passes:
         return {
             "step": self.step, "loss_sum": self.loss_sum, "skipped": self.skipped,
             "skipped_at_once": self._skipped_at_once, "gradients": self._gradients.state_dict(),
+            "memory": self._carried.memory,
         }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -158,6 +161,8 @@ class Passes:
         self.loss_sum = state["loss_sum"].to(self._device, copy=True)
         self._skipped_at_once = state["skipped_at_once"]
         self._gradients.load_state_dict(state["gradients"])
+        memory: Tensor | None = state["memory"]
+        self._carried.memory = None if memory is None else memory.to(self._device, copy=True)
 
     def _skip(self, epoch: int) -> None:
         """Count a step that was not taken.

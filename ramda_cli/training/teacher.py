@@ -7,7 +7,7 @@ from torch import nn
 
 from ramda_cli.data.bundle import Batches
 from ramda_cli.structure.export import evaluation_mode
-from ramda_cli.tasks import EMBEDDING, REGRESSION, Task, call
+from ramda_cli.tasks import EMBEDDING, LANGUAGE_MODELING, REGRESSION, Task, call
 from ramda_cli.tasks.inputs import moved
 
 _BATCHES = 4
@@ -22,11 +22,12 @@ def can_teach(model: nn.Module, task: Task, batches: Batches, *, device: torch.d
 
     Args:
         model: on `device`.
-        task: one without classes has no such measure, and the answer is no.
+        task: one without classes has no such measure, one with a memory no teacher, and the answer
+            is no.
         batches: of validation; the first four are used.
         device: of the model.
     """
-    if task in (REGRESSION, EMBEDDING):
+    if task in (REGRESSION, EMBEDDING, LANGUAGE_MODELING):
         return False
     own = equal = 0.0
     with evaluation_mode(model):

@@ -2,5 +2,6 @@
 
 from ramda_cli.data.text.batches import TextBatches
 from ramda_cli.data.text.build import build_texts
+from ramda_cli.data.text.segments import build_segments
 
-__all__ = ["TextBatches", "build_texts"]
+__all__ = ["TextBatches", "build_segments", "build_texts"]
