@@ -16,7 +16,7 @@ from ramda_cli.training.methods import build_method
 from ramda_cli.training.regularizer import build_regularizer
 
 ROOT = Path(__file__).resolve().parents[1]
-PAPER = sorted((ROOT / "configs" / "paper").glob("*.yaml"))
+PAPER = sorted((ROOT / "configs" / "paper").rglob("*.yaml"))
 
 
 def loaded_of(run: ComparedRun) -> LoadedModel:

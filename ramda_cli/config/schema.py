@@ -20,6 +20,7 @@ Device = Annotated[
     str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
 ]
 Repository = Annotated[str, Field(pattern=r"^[^/\s]+/[^/\s]+$", description="ORG/NAME")]
+SolverName = Literal["exact", "pg", "pg-unstopped"]
 Penalize = Literal["consumers", "paper"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Method = Literal["ramda", "rmda", "proxsgd", "proxgen", "proxssi", "taylor", "magnitude"]
@@ -190,6 +191,8 @@ class TrainingConfig(_Section):
         rank_weight: weight of the nuclear norm of `structure.low_rank`; `weight` when not given.
         threshold_every: steps of which the first takes singular values; when not given 10 with a
             target and 1 with a weight.
+        solver: of the subproblem, in `ramda` and `proxgen` with a weight: `pg` is the proximal
+            gradient of the paper, which stops early; `pg-unstopped` takes all 100 iterations.
         regularizer: what the weight multiplies: `group-mcp` shrinks large channels less, or not.
         gamma: of `group-mcp`: at how many times the threshold of zero shrinking ends.
         milestones: epochs at which lr and eps shrink tenfold and the averages restart.
@@ -233,6 +236,7 @@ class TrainingConfig(_Section):
     weight: Annotated[float, Field(ge=0.0)] | None = None
     rank_weight: Annotated[float, Field(ge=0.0)] | None = None
     threshold_every: Annotated[int, Field(ge=1)] | None = None
+    solver: SolverName = "exact"
     regularizer: RegularizerName = "group-lasso"
     gamma: Annotated[float, Field(ge=1.01)] = 3.0
     milestones: Epochs = ()
@@ -461,6 +465,13 @@ class RunConfig(_Section):
             raise ConfigError(
                 f"training.weight_decay plays no part in {method}, which averages gradients",
                 hint="leave it out",
+            )
+        if self.training.solver != "exact" and (
+            method not in ("ramda", "proxgen") or self.target is not None
+        ):
+            raise ConfigError(
+                f"training.solver {self.training.solver} is for ramda and proxgen with a weight",
+                hint="leave it out: what others solve has a closed form",
             )
         if self.data.streaming and self.training.max_steps is None:
             raise ConfigError(

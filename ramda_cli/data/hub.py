@@ -24,6 +24,12 @@ from ramda_cli.models.hub import NETWORK_ERRORS, TIMEOUT_SECONDS, offline_reason
 
 IMAGENET = "ILSVRC/imagenet-1k"
 BUILT_IN = ("digits", "imagenet", "torch/cifar10", "torch/cifar100", "torch/mnist")
+_KNOWN = {
+    "wikitext": "get Salesforce/wikitext from the Hugging Face hub and write its splits as"
+    " train.txt, valid.txt and test.txt",
+    "ljspeech": "get LJSpeech-1.1 from https://keithito.com/LJ-Speech-Dataset/ and unpack it",
+}
+"""Data sets that nobody downloads by name here: what to do, by a part of their directory's name."""
 
 
 def hub_dataset(name: str, config: DataConfig) -> ImageData:
@@ -106,6 +112,12 @@ def _unreachable(name: str, reason: str) -> DataError:
         f"cannot be reached ({reason})",
         hint=f"{suggestion(name)}; a cached copy is used with HF_HUB_OFFLINE=1",
     )
+
+
+def where_to_get(path: Path) -> str:
+    """Return a hint for a path that is not there: of a well-known data set where it is found."""
+    known = next((hint for name, hint in _KNOWN.items() if name in path.name.lower()), None)
+    return "check the path given to --data" if known is None else f"{known} into {path}"
 
 
 def suggestion(name: str) -> str:

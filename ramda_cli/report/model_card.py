@@ -31,6 +31,8 @@ _HUB_WEIGHTS: Final = re.compile(rf"hf-hub:({_HUB_ID.pattern})@\w+", re.ASCII)
 _LICENSES: Final = frozenset(
     ("apache-2.0", "apple-amlr", "apple-ascl", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0")
 ) | {"gemma", "mit"}
+_PIPELINES: Final = {"language-modeling": "text-generation"}
+"""Tasks of which the hub has no name, by the pipeline that they belong to."""
 _PAPER: Final = "[Huang and Lee, NeurIPS 2024](https://arxiv.org/abs/2403.14398)"
 
 
@@ -89,7 +91,7 @@ def _metadata(report: Report, task: str | None) -> ModelCardData:
         ]
     return ModelCardData(
         library_name="ramda-cli",
-        pipeline_tag=task,
+        pipeline_tag=_PIPELINES.get(task, task),
         license=report.model.license if report.model.license in _LICENSES else None,
         base_model=_base_model(report),
         datasets=None if dataset is None else [dataset],

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ramda_cli.config.schema import TrainingConfig
+from ramda_cli.config.schema import SolverName, TrainingConfig
 from ramda_cli.errors import ConfigError
 from ramda_cli.optimizers import (
     RAMDA,
@@ -37,6 +37,7 @@ from ramda_cli.optimizers.proximal import ProximalOptimizer
 from ramda_cli.regularizers import NuclearNorm
 from ramda_cli.structure.matrices import Matrix
 from ramda_cli.structure.support import named_tensors
+from ramda_cli.subproblem import ProximalGradient, Solver
 from ramda_cli.training.budget import Budget, Mask
 from ramda_cli.training.rank_rule import HeldRanks, RankBudgetRule
 from ramda_cli.training.rules import RAMP_END, WARM_UP_END, BudgetRule, ConstantRule, ZeroSetRule
@@ -196,19 +197,21 @@ def _optimizer(
     norm = NuclearNorm(config.nuclear_weight)
     of_ranks = [LowRankPenalty(each.parameter, norm) for each in matrices]
     penalties: list[Penalty | LowRankPenalty] = [*channels, *of_ranks]
+    solver = _solver(config.solver)
     lr, momentum, decay = config.step_size, config.momentum, config.weight_decay
     optimizer: ProximalOptimizer
     match config.method:
         case "ramda":
             optimizer = RAMDA(
-                named, penalties, lr=lr, momentum=momentum, eps=config.eps, thresholds=rule
-            )
+                named, penalties, lr=lr, momentum=momentum, eps=config.eps, thresholds=rule,
+                solver=solver,
+            )  # fmt: skip
         case "rmda":
             optimizer = RMDA(named, penalties, lr=lr, momentum=momentum)
         case "proxsgd":
             optimizer = ProxSGD(named, penalties, lr=lr, weight_decay=decay or 0.0)
         case "proxgen":
-            optimizer = ProxGen(named, penalties, lr=lr, weight_decay=decay or 0.0)
+            optimizer = ProxGen(named, penalties, lr=lr, weight_decay=decay or 0.0, solver=solver)
         case "proxssi":
             optimizer = ProxSSI(named, penalties, lr=lr, weight_decay=decay or 0.0)
         case "taylor" | "magnitude":
@@ -218,6 +221,12 @@ def _optimizer(
     if isinstance(rule, RankBudgetRule):
         optimizer.rank_rule = rule
     return optimizer
+
+
+def _solver(name: SolverName) -> Solver | str:
+    if name != "pg-unstopped":
+        return name
+    return ProximalGradient(relative_decrease=None)
 
 
 @torch.no_grad()

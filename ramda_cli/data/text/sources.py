@@ -10,7 +10,7 @@ import datasets
 from datasets import Dataset, IterableDataset
 
 from ramda_cli.config.schema import DataConfig
-from ramda_cli.data.hub import BUILT_IN, load_hub_splits
+from ramda_cli.data.hub import BUILT_IN, load_hub_splits, where_to_get
 from ramda_cli.data.splits import TRAIN_NAMES, VAL_NAMES, Split, find_split, parse_split
 from ramda_cli.data.tables import digest, without_progress
 from ramda_cli.errors import DataError, first_line
@@ -78,9 +78,7 @@ def open_texts(config: DataConfig) -> Texts:
         listed = [file for each in files.values() for file in each]
         return _chosen(splits, config, str(path), digest(listed), None)
     if path.is_absolute() or config.name.startswith((".", "~")) or path.suffix in _KINDS:
-        raise DataError(
-            f"no such file or directory: {config.name}", hint="check the path given to --data"
-        )
+        raise DataError(f"no such file or directory: {config.name}", hint=where_to_get(path))
     splits = load_hub_splits(config.name)
     prints = "-".join(rows._fingerprint for rows in splits.values())
     return _chosen(splits, config, config.name, prints, config.name)

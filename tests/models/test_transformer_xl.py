@@ -1,0 +1,131 @@
+"""Transformer-XL: its attention as written, what it may see, and what can be taken out."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import ramda_cli as ramda
+from ramda_cli.models.transformer_xl import RelativeAttention, TransformerXL, _sinusoids
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 60, "cutoffs": [15, 30], "d_model": 16, "n_layer": 2, "n_head": 4, "d_head": 6,
+    "d_inner": 20, "tgt_len": 5, "mem_len": 4, "div_value": 2.0,
+}  # fmt: skip
+
+
+def small() -> TransformerXL:
+    torch.manual_seed(0)
+    model = TransformerXL(**SMALL).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.4 * torch.randn_like(parameter))
+    return model
+
+
+def inputs(length: int, memory: int, *, batch: int = 2) -> dict[str, Tensor]:
+    draws = torch.Generator().manual_seed(length)
+    return {
+        "tokens": torch.randint(60, (batch, length), generator=draws),
+        "memory": torch.randn(batch, 2, memory, 16, generator=draws, dtype=torch.float64),
+    }
+
+
+@torch.no_grad()
+def test_attention_is_the_formula_of_the_paper() -> None:
+    torch.manual_seed(1)
+    width, heads, each, tokens, kept = 8, 2, 3, 4, 3
+    attention = RelativeAttention(width, heads, each, dropatt=0.0).double()
+    attention.content_bias.normal_()
+    attention.position_bias.normal_()
+    x, memory = torch.randn(1, tokens, width).double(), torch.randn(1, kept, width).double()
+    read = torch.cat([memory, x], dim=1)[0]
+    query, key, value = attention.qkv(read).view(-1, 3, heads, each).unbind(1)
+    angles = 10_000.0 ** -(torch.arange(0, width, 2).double() / width)
+    gathered = torch.zeros(tokens, heads, each).double()
+    for i in range(tokens):
+        at = kept + i
+        for h in range(heads):
+            scores = []
+            for j in range(at + 1):
+                places = (at - j) * angles
+                r = attention.r(torch.cat([places.sin(), places.cos()])).view(heads, each)[h]
+                content = (query[at, h] + attention.content_bias[h]) @ key[j, h]
+                distance = (query[at, h] + attention.position_bias[h]) @ r
+                scores.append((content + distance) / math.sqrt(each))
+            gathered[i, h] = torch.stack(scores).softmax(0) @ value[: at + 1, h]
+    expected = attention.o(gathered.flatten(1))
+    positions = _sinusoids(kept + tokens, width, like=x)
+    assert torch.allclose(attention(x, memory, positions)[0], expected, atol=1e-12)
+
+
+@torch.no_grad()
+def test_no_word_is_known_before_it_comes_and_the_memory_is_what_was_read() -> None:
+    model, given = small(), inputs(5, 4)
+    said, memory = model(**given)
+    assert torch.allclose(said.exp().sum(-1), torch.ones(2, 5).double())
+    other = given["tokens"].clone()
+    other[:, 3] = (other[:, 3] + 1) % 60
+    changed, _ = model(other, given["memory"])
+    assert torch.equal(changed[:, :3], said[:, :3])
+    assert not torch.allclose(changed[:, 3:], said[:, 3:])
+    # Of a memory of 4 before 5 words the last 4 of the words are left, layer by layer.
+    assert torch.allclose(memory[:, 0], model.embedding(given["tokens"])[:, 1:] * 4)
+    _, older = model(given["tokens"][:, :1], given["memory"])
+    assert torch.equal(older[:, :, :3], given["memory"][:, :, 1:])
+
+
+@torch.no_grad()
+def test_targets_are_given_the_log_probability_that_all_words_have() -> None:
+    model, given = small(), inputs(5, 4)
+    targets = torch.randint(60, (2, 5))
+    every, _ = model(**given)
+    own, _ = model(**given, targets=targets)
+    assert torch.allclose(own, every.gather(2, targets[..., None])[..., 0])
+
+
+def test_no_gradient_flows_through_the_memory() -> None:
+    model, given = small(), inputs(5, 4)
+    _, memory = model(**given)
+    assert not memory.requires_grad
+
+
+def test_heads_and_hidden_units_are_taken_out_exactly(tmp_path: Path) -> None:
+    model, given = small(), inputs(5, 4)
+    structure = ramda.discover(model, given)
+    channels = {group.name: group.channels for group in structure.groups}
+    assert channels["layers.0.attention"] == 4
+    assert channels["layers.1.inner"] == 20
+    ramda.zero_(model, structure, {name: range(0, n, 2) for name, n in channels.items()})
+    smaller, plan = ramda.remove(model, structure, ramda.identify(model, structure))
+    assert plan.keeps_classes
+    assert len(smaller.layers[0].attention.content_bias) == 2
+    assert smaller.layers[1].inner.weight.shape == (10, 16)
+    assert ramda.verify(model, smaller, given).passed
+    longer = inputs(9, 7, batch=3)
+    for one, other in zip(model(**longer), smaller(**longer), strict=True):
+        assert torch.allclose(one, other, rtol=1e-12)
+
+
+def test_the_settings_are_those_of_the_paper() -> None:
+    with torch.device("meta"):
+        model = TransformerXL()
+    sizes = {name: tuple(p.shape) for name, p in model.layers[0].named_parameters()}
+    assert len(model.layers) == 16
+    assert sizes["attention.qkv.weight"] == (3 * 8 * 64, 512)
+    assert sizes["inner.weight"] == (2048, 512)
+    assert model.no_memory(3).shape == (3, 16, 192, 512)
+
+
+@pytest.mark.parametrize("wrong", [{"cutoffs": [70]}, {"depth": 3}])
+def test_wrong_arguments_are_told(wrong: dict[str, object]) -> None:
+    from ramda_cli.config.schema import ModelConfig
+    from ramda_cli.errors import ModelError
+    from ramda_cli.models.loading import load_model
+
+    config = ModelConfig(name="transformer-xl", arguments={**SMALL, **wrong})
+    with pytest.raises(ModelError, match="transformer-xl cannot be built"):
+        load_model(config)

@@ -1,0 +1,205 @@
+"""Running text in segments, and training a model that hands its memory from one to the next."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ramda_cli.config.schema import DataConfig, RunConfig
+from ramda_cli.data.text.segments import SegmentBatches
+from ramda_cli.errors import ConfigError, DataError, Interrupted
+from ramda_cli.export import load
+from ramda_cli.pipeline import prune
+from ramda_cli.pipeline.evaluate import evaluate
+from ramda_cli.pipeline.fitting import Fit
+from ramda_cli.pipeline.loading import load_run
+from ramda_cli.tasks import IGNORED, LANGUAGE_MODELING, Carried
+from ramda_cli.training import evaluate as measure
+from tests.pipeline.recording import Recorder
+
+WORDS = ("the", "cat", "dog", "sees", "a", "bird", "and", "then", "sleeps", ".")
+
+
+def text(lines: int, seed: int) -> str:
+    draws = np.random.default_rng(seed)
+    rows = (" ".join(draws.choice(WORDS, size=draws.integers(3, 9))) for _ in range(lines))
+    return "\n".join(rows) + "\n"
+
+
+def config_of(tmp_path: Path, **sections: dict[str, Any]) -> RunConfig:
+    folder = tmp_path / "text"
+    folder.mkdir(exist_ok=True)
+    (folder / "train.txt").write_text(text(120, 0))
+    (folder / "valid.txt").write_text(text(50, 1) + "a zebra sleeps .\n")
+    arguments = {
+        "vocab_size": 12, "cutoffs": [6], "d_model": 8, "n_layer": 1, "n_head": 2, "d_head": 4,
+        "d_inner": 8, "tgt_len": 6, "mem_len": 5,
+    }  # fmt: skip
+    document: dict[str, Any] = {
+        "model": {"name": "transformer-xl", "arguments": arguments},
+        "data": {"name": str(folder), "batch_size": 4, "eval_batch_size": 3},
+        "structure": {"penalize": "paper", "keep": ["softmax*"]},
+        "training": {"epochs": 2, "device": "cpu", "weight": 1e-4, "lr": 1e-2},
+        "output": {"directory": str(tmp_path / "out"), "bench": False, "onnx": False},
+    }
+    for name, values in sections.items():
+        document[name] = {**document[name], **values}
+    return RunConfig.model_validate(document)
+
+
+def batches_of(words: list[int], *, streams: int, length: int, whole: bool) -> SegmentBatches:
+    return SegmentBatches(
+        np.array(words), batch_size=streams, length=length, whole=whole,
+        empty=lambda batch: torch.zeros(batch, 1, 2, 3),
+    )  # fmt: skip
+
+
+def test_segments_follow_each_other_and_every_word_is_predicted_once() -> None:
+    batches = batches_of([*range(24)], streams=3, length=3, whole=True)
+    seen: list[list[int]] = [[], [], []]
+    for inputs, targets in batches:
+        assert isinstance(inputs, dict)
+        assert torch.equal(inputs["targets"], targets)
+        assert inputs["memory"].shape == (3, 1, 2, 3)
+        for stream, (tokens, aims) in enumerate(zip(inputs["tokens"], targets, strict=True)):
+            counted = aims != IGNORED
+            assert torch.equal(aims[counted], tokens[counted] + 1)
+            seen[stream] += aims[counted].tolist()
+    assert sum(seen, []) == [*range(1, 24)]  # noqa: RUF017
+    assert len(batches) == 3
+    training = batches_of([*range(24)], streams=3, length=3, whole=False)
+    assert [targets.shape for _, targets in training] == [(3, 3), (3, 3)]
+
+
+def test_a_pass_begins_where_it_is_told_and_is_shared_out() -> None:
+    batches = batches_of([*range(41)], streams=4, length=2, whole=False)
+    every = [targets for _, targets in batches]
+    batches.set_epoch(7, first=3)
+    later = [targets for _, targets in batches]
+    assert len(later) == len(every) - 3
+    assert all(torch.equal(a, b) for a, b in zip(every[3:], later, strict=True))
+    batches.take_part(1, 2)
+    assert torch.equal(next(iter(batches))[1], every[0][2:])
+
+
+class Echo(nn.Module):
+    """Says what it was given."""
+
+    def forward(self, tokens: Tensor, memory: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return -memory.mean() * torch.ones(tokens.shape), memory + 1
+
+
+def test_validation_hands_the_memory_on_and_training_forgets_it_between_passes() -> None:
+    batches = batches_of([*range(13)], streams=2, length=2, whole=True)
+    # Three segments of memories 0, 1 and 2.
+    value = measure(Echo(), LANGUAGE_MODELING, batches, device=torch.device("cpu"))
+    assert value == pytest.approx(np.exp(1.0))
+    carried = Carried(LANGUAGE_MODELING)
+    carried.keep((torch.zeros(1), torch.full((1,), torch.inf)))
+    assert carried.memory is None
+
+
+def test_the_vocabulary_is_learned_and_travels_with_the_model(tmp_path: Path) -> None:
+    config, recorder = config_of(tmp_path), Recorder()
+    loaded, data = load_run(config)
+    assert loaded.tokenizer is data.tokenizer
+    assert len(data.tokenizer) == 12
+    lines = data.tokenizer(["a zebra", ""])["input_ids"]
+    assert lines[0][1:] == [0, 1]
+    assert lines[1] == [1]
+    assert "are not in the vocabulary of 12" in data.notes[0]
+    report = prune(config, recorder)
+    accuracy: Any = report["accuracy"]
+    assert accuracy["metric"] == "perplexity"
+    # In float32 the sums over fewer channels are rounded another way.
+    assert accuracy["before_removal"] == pytest.approx(accuracy["after_removal"], rel=1e-6)
+    out = config.output.directory
+    again = evaluate(out / "model.safetensors", config.data, device="cpu")
+    assert again["value"] == pytest.approx(accuracy["after_removal"], rel=1e-6)
+    card = (out / "README.md").read_text()
+    assert "pipeline_tag: text-generation" in card
+    assert "model.no_memory" in card
+    (out / "tokenizer.json").unlink()
+    with pytest.raises(Exception, match="the words of the model cannot be read"):
+        evaluate(out / "model.safetensors", config.data, device="cpu")
+
+
+@pytest.mark.slow
+def test_the_model_learns_more_with_its_memory(tmp_path: Path) -> None:
+    """What comes next is what came six words ago, which only the memory knows."""
+    folder = tmp_path / "text"
+    config = config_of(
+        tmp_path, training={"epochs": 12, "weight": 0.0, "method": "proxgen", "lr": 1e-2}
+    )
+    draws = np.random.default_rng(0)
+    period = [str(number) for number in draws.integers(0, 9, size=6)]
+    for name, repeats in (("train", 400), ("valid", 60)):
+        lines = []
+        for _ in range(repeats // 20):
+            period = [str(number) for number in draws.permutation(9)[:6]]
+            lines += period * 20
+        (folder / f"{name}.txt").write_text(" ".join(lines))
+    prune(config, Recorder())
+    _, data = load_run(config)
+    model = load(config.output.directory / "model.safetensors")
+    cpu = torch.device("cpu")
+    with_memory = measure(model, data.task, data.val, device=cpu)
+
+    class NoMemory(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, tokens: Tensor, memory: Tensor, targets: Tensor) -> Any:
+            return self.inner(tokens, torch.zeros_like(memory), targets)
+
+    without = measure(NoMemory(), data.task, data.val, device=cpu)
+    assert with_memory < 0.8 * without
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_within_a_pass_goes_on_with_its_memory(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    prune(config, Recorder())
+    out = config.output.directory
+    expected = (out / "model.safetensors").read_bytes()
+    out.rename(tmp_path / "undisturbed")
+    follow = Fit._after_step
+
+    def asked(fit: Fit) -> None:
+        fit._stop.asked = fit._training._passes.step == 5
+        follow(fit)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Fit, "_after_step", asked)
+        with pytest.raises(Interrupted):
+            prune(config, Recorder(), resume=True)
+    prune(config, Recorder(), resume=True)
+    assert (out / "model.safetensors").read_bytes() == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({"precision": "fp16"}, "training.precision fp16"), ({"auto_batch": True}, "auto_batch")],
+)
+def test_what_does_not_go_with_a_memory_is_refused(
+    tmp_path: Path, settings: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(ConfigError, match=named):
+        prune(config_of(tmp_path, training=settings), Recorder())
+
+
+def test_text_that_does_not_do_is_told(tmp_path: Path) -> None:
+    config = config_of(tmp_path, data={"batch_size": 400})
+    with pytest.raises(DataError, match="too few for 400 segments of 6"):
+        load_run(config)
+    (tmp_path / "text" / "valid.txt").unlink()
+    with pytest.raises(DataError, match="no validation split"):
+        load_run(config)
+    missing = DataConfig(name="./data/wikitext-103")
+    with pytest.raises(DataError) as caught:
+        load_run(config.model_copy(update={"data": missing}))
+    assert "Salesforce/wikitext" in str(caught.value.hint)
