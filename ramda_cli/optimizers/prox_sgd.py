@@ -17,11 +17,13 @@ from ramda_cli.subproblem import ExactSolver
 class ProxSGD(ProximalOptimizer):
     """SGD with momentum and a proximal step; a group of its iterate is zero as soon as one is.
 
-        m ← momentum m + g
-        x ← argmin_p ⟨m, p-x⟩ + ‖p-x‖² / (2 lr) + ψ(p)
+        m ← momentum m + g,   α ← momentum α + 1
+        x ← argmin_p ⟨m, p-x⟩ + ‖p-x‖² / (2 lr) + α ψ(p)
 
-    Without penalties it is `torch.optim.SGD` with the same momentum. The averaging of Yang et al.
-    is left out, with a unit step on the proximal output, as in the experiments of the RAMDA paper.
+    Without penalties it is `torch.optim.SGD` with the same momentum. α is the sum of the weights
+    that gradients have in m, so that what is minimised is the loss plus ψ; without it ψ would count
+    a tenth at a momentum of 0.9. The averaging of Yang et al. is left out, with a unit step on the
+    proximal output, as in the experiments of the RAMDA paper.
 
     Reference: Yang et al., ICLR 2020, "ProxSGD: training structured neural networks under
     regularization and constraints".
@@ -76,8 +78,10 @@ class ProxSGD(ProximalOptimizer):
             torch._foreach_add_(buffers, current, alpha=settings["weight_decay"])
 
     def scale(self, settings: dict[str, Any]) -> float:
-        """Return 1, or 0 where the step size is 0."""
-        return 1.0 if settings["lr"] > 0.0 else 0.0
+        """Return α, or 0 where the step size is 0."""
+        momentum = settings["momentum"]
+        weights = (1.0 - momentum ** settings["step"]) / (1.0 - momentum)
+        return weights if settings["lr"] > 0.0 else 0.0
 
     def subproblem(self, members: Sequence[Moving]) -> Subproblem:
         """Return x, m and D = 1 / lr."""

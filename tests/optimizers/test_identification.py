@@ -86,7 +86,8 @@ def test_ramda_identifies_the_zero_set(
     assert (ramda[STEPS // 2 + 500 :] == 0).all()
 
 
-def test_prox_sgd_does_not_identify_it(digits: tuple[Tensor, Tensor], solution: Tensor):
+def test_prox_sgd_keeps_leaving_it(digits: tuple[Tensor, Tensor], solution: Tensor):
     zero = (solution[:, :64] == 0).all(dim=0)
     prox_sgd = _wrong_channels(ProxSGD, digits, zero, {"lr": 1e-1}, GroupLasso(WEIGHT))
-    assert (prox_sgd[STEPS // 2 :] > 0).all()
+    late = prox_sgd[-500:] > 0
+    assert late.mean() > 0.3

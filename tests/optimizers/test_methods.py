@@ -97,13 +97,16 @@ def _prox_sgd(
     named: Named,
 ) -> Callable[[dict[str, Tensor]], dict[str, tuple[Tensor, Tensor, float]]]:
     m = {name: torch.zeros_like(p) for name, p in named.items()}
+    alpha = 0.0
 
     def step(gradients: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor, float]]:
+        nonlocal alpha
         out = {}
+        alpha = 0.9 * alpha + 1.0
         for name, g in gradients.items():
             m[name] = 0.9 * m[name] + g
             d = torch.full_like(g, 1 / 0.1)
-            out[name] = (d * named[name].detach() - m[name], d, 1.0)
+            out[name] = (d * named[name].detach() - m[name], d, alpha)
         return out
 
     return step
