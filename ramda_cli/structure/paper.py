@@ -25,7 +25,7 @@ def input_channel_structure(model: nn.Module, *, keep: Sequence[str] = ()) -> St
     """
     groups = []
     for name, module in model.named_modules():
-        if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear, nn.LSTM)):
+        if not isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear, nn.LSTM, nn.LSTMCell)):
             continue
         for parameter_name, parameter in module.named_parameters(recurse=False):
             if parameter.ndim < 2 or parameter.shape[_INPUT_DIM] < 2:

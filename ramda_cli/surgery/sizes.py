@@ -101,6 +101,10 @@ _SIZES: dict[str, dict[str, Callable[[Any], Size]]] = {
         "hidden_size": lambda module: module.weight_hh_l0.shape[1],
         "input_size": lambda module: module.weight_ih_l0.shape[1],
     },
+    "torch.nn.modules.rnn.LSTMCell": {
+        "hidden_size": lambda module: module.weight_hh.shape[1],
+        "input_size": lambda module: module.weight_ih.shape[1],
+    },
     "torch.nn.modules.batchnorm._NormBase": {"num_features": _norm_features},
     "torch.nn.modules.sparse.Embedding": {"embedding_dim": _columns("")},
     "timm.layers.attention.Attention": {

@@ -42,12 +42,24 @@ def lstm(
     return [x, *final]
 
 
+@rule("lstm_cell")
+def lstm_cell(
+    couplings: Couplings, output: Output, x: Value, states: Sequence[Value], into: Value,
+    recurrent: Value, *biases: Value | None,
+) -> list[Value]:  # fmt: skip
+    """Run one step of an LSTM: inputs (batch, in), both states (batch, hidden)."""
+    unit = _unit(couplings, states, states[0].shape[1])
+    _gates(couplings, x, [into, recurrent, *(bias for bias in biases if bias)], unit)
+    return [couplings.value(shape, [Layer(along(unit, 1, 2))]) for shape in output.shapes]
+
+
 def _unit(couplings: Couplings, states: Sequence[Value], hidden: int) -> np.ndarray:
-    """Return a label per hidden unit, those of the states."""
+    """Return a label per hidden unit, those of the states' last dimension."""
     unit = couplings.fresh(hidden)
     for state in states:
-        mixed = mix_value(couplings, state, [0, 1], "layers or sequences of a recurrent state")
-        layer = next((layer for layer in mixed.layers if 2 in layer.support), None)
+        last = state.ndim - 1
+        mixed = mix_value(couplings, state, range(last), "layers or sequences of a recurrent state")
+        layer = next((layer for layer in mixed.layers if last in layer.support), None)
         if layer is None:
             couplings.fix(unit, "the size of a recurrent state that cannot shrink")
         else:
@@ -65,6 +77,7 @@ def _gates(couplings: Couplings, x: Value, weights: Sequence[Value], unit: np.nd
             couplings.fix(unit, "a single channel is selected")
             continue
         couplings.couple(layer.labels.ravel(), rows)
-    contract(couplings, [(x, "bti"), (into, "gi")], "btg", "a recurrent layer")
+    lead = "bt"[: x.ndim - 1]
+    contract(couplings, [(x, lead + "i"), (into, "gi")], lead + "g", "a recurrent layer")
     before = couplings.value((1, 1, unit.size), [Layer(along(unit, 2, 3))])
     contract(couplings, [(before, "bti"), (recurrent, "gi")], "btg", "a recurrent layer")

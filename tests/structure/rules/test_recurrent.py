@@ -74,3 +74,41 @@ def test_an_lstm_with_projections_stays() -> None:
     structure = discover(Net(read_all, lstm=lstm, out=nn.Linear(4, 2)), SEQUENCES.float())
     assert structure.groups == ()
     assert any("lstm" in fixed.reason for fixed in structure.fixed)
+
+
+class Steps(nn.Module):
+    """An LSTM cell over a sequence, with zero states as wide as its weights say."""
+
+    def __init__(self, *, bias: bool, readers: int) -> None:
+        super().__init__()
+        self.into = nn.Linear(5, 6)
+        self.cell = nn.LSTMCell(6, 8, bias=bias)
+        self.out = nn.Linear(8 * readers, 2)
+        self.readers = readers
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = cell = self.cell.weight_hh.new_zeros(len(x), self.cell.weight_hh.shape[1])
+        for step in range(x.shape[1]):
+            hidden, cell = self.cell(self.into(x[:, step]).relu(), (hidden, cell))
+        return self.out(torch.cat([hidden, cell][: self.readers], dim=1))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("readers", [1, 2])
+def test_a_cell_loses_whole_units_at_every_step(bias: bool, readers: int) -> None:
+    longer = inputs(4, 5, 5, seed=2)
+    net = Steps(bias=bias, readers=readers)
+    removed = check_removal(net, inputs(3, 2, 5), longer, moves=False)
+    assert removed.channels == {"into": 6, "cell": 8}
+    assert removed.plan.keeps_classes
+    group = removed.structure.group("cell")
+    assert indices_of(group.coupled, "cell.weight_ih", 0)[3] == [3, 11, 19, 27]
+    assert indices_of(group.penalized, "cell.weight_hh", 1)[3] == [3]
+    cell = removed.smaller.get_submodule("cell")
+    assert (cell.input_size, cell.hidden_size) == (3, 4)
+
+
+def test_states_of_a_cell_from_outside_keep_their_size() -> None:
+    net = Net(lambda m, x: m.out(m.cell(x, (x, x))[0]), cell=nn.LSTMCell(5, 5), out=nn.Linear(5, 2))
+    structure = discover(net, inputs(3, 5).float())
+    assert structure.groups == ()
