@@ -69,8 +69,8 @@ class ModelConfig(_Section):
     """Which model, and which weights.
 
     Attributes:
-        name: a timm name, `hf-hub:org/name`, `path/to/file.py:factory` or `digits-resnet` (ships
-            with the package).
+        name: a timm name, `hf-hub:org/name`, `path/to/file.py:factory`, or one that ships with
+            the package: `digits-resnet`, `transformer-xl`, `tacotron2`.
         weights: a safetensors state dict to load over the model's own initialization.
         pretrained: whether a model of timm or transformers starts from its pretrained weights.
         arguments: over the model's own: of timm's constructor (`drop_path_rate: 0.1`), of the
@@ -91,8 +91,10 @@ class DataConfig(_Section):
 
     Attributes:
         name: `digits`, a directory of class folders, a parquet file or directory, `imagenet`,
-            `torch/NAME` or a Hugging Face dataset id.
-        data_dir: where `imagenet` and `torch/NAME` are or are downloaded to.
+            `torch/NAME` or a Hugging Face dataset id; for speech a directory that is laid out like
+            LJSpeech.
+        data_dir: where `imagenet` and `torch/NAME` are or are downloaded to, and the spectrograms of
+            speech are kept.
         train_split, val_split: split names, or parts of a table's, as `train[:90%]`; found when
             not given.
         input_key, target_key: column names; found when not given. Two columns of texts that

@@ -54,7 +54,29 @@ class SegmentPreprocessing:
     memory_length: int
 
 
-AnyPreprocessing = Preprocessing | TextPreprocessing | SegmentPreprocessing
+@dataclass(frozen=True)
+class SpeechPreprocessing:
+    """How a text and a recording become ids of characters and a log mel spectrogram.
+
+    Attributes:
+        characters: number i has the id i + 1; 0 is padding.
+        n_mels: channels of the spectrogram.
+        sampling_rate_hz: of the recording.
+        n_fft: samples of the window.
+        hop: samples from frame to frame.
+        min_hz, max_hz: of the lowest and of the highest mel.
+    """
+
+    characters: str
+    n_mels: int
+    sampling_rate_hz: int = 22_050
+    n_fft: int = 1024
+    hop: int = 256
+    min_hz: float = 0.0
+    max_hz: float = 8000.0
+
+
+AnyPreprocessing = Preprocessing | TextPreprocessing | SegmentPreprocessing | SpeechPreprocessing
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def load_model(
 
     | name | loads |
     |---|---|
-    | `digits-resnet`, `transformer-xl` | a model that ships with the package |
+    | `digits-resnet`, `transformer-xl`, `tacotron2` | a model that ships with the package |
     | `resnet50`, `resnet50.a1_in1k` | a timm model |
     | `hf-hub:org/name[@revision]`, `org/name` | a model on the Hugging Face hub |
     | `local-dir:PATH`, a directory | a model in a directory with `config.json` |

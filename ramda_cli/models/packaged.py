@@ -17,11 +17,13 @@ from ramda_cli.models.loaded import (
     ModelSource,
     Preprocessing,
     SegmentPreprocessing,
+    SpeechPreprocessing,
 )
 from ramda_cli.models.randomness import example_images, seeded
+from ramda_cli.models.tacotron2 import CHARACTERS, Tacotron2
 from ramda_cli.models.transformer_xl import TransformerXL
 from ramda_cli.models.weights import load_weights_
-from ramda_cli.tasks import IMAGE_CLASSIFICATION, LANGUAGE_MODELING, Task
+from ramda_cli.tasks import IMAGE_CLASSIFICATION, LANGUAGE_MODELING, TEXT_TO_SPEECH, Task
 from ramda_cli.tasks.inputs import ExampleInputs
 
 
@@ -66,6 +68,14 @@ PACKAGED: Mapping[str, PackagedModel] = {
         preprocessing=lambda module: SegmentPreprocessing(module.tgt_len, module.mem_len),
         example_inputs=lambda module: module.example_inputs(),
         task=LANGUAGE_MODELING,
+    ),
+    "tacotron2": PackagedModel(
+        factory=Tacotron2,
+        preprocessing=lambda module: SpeechPreprocessing(
+            CHARACTERS, n_mels=module.decoder.frame.out_features
+        ),
+        example_inputs=lambda module: module.example_inputs(),
+        task=TEXT_TO_SPEECH,
     ),
 }
 

@@ -42,11 +42,9 @@ class ConvNorm(nn.Module):
 class Encoder(nn.Module):
     """Characters to features: convolutions with ReLU, then an LSTM in both directions."""
 
-    def __init__(
-        self, num_symbols: int, channels: int, *, layers: int, width: int, dropout: float
-    ) -> None:
+    def __init__(self, channels: int, *, layers: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(num_symbols, channels, padding_idx=PADDING)
+        self.embedding = nn.Embedding(len(CHARACTERS) + 1, channels, padding_idx=PADDING)
         self.convolutions = nn.ModuleList(
             ConvNorm(channels, channels, width) for _ in range(layers)
         )
@@ -218,7 +216,6 @@ class Tacotron2(nn.Module):
     """Tacotron 2; the sizes of the paper when none are given.
 
     Args:
-        num_symbols: ids of characters, with that of padding.
         n_mels: channels of a spectrogram.
         encoder: channels of the embedding, of the convolutions and of both LSTM directions.
         encoder_layers: convolutions of the encoder.
@@ -236,7 +233,6 @@ class Tacotron2(nn.Module):
     def __init__(
         self,
         *,
-        num_symbols: int = len(CHARACTERS) + 1,
         n_mels: int = 80,
         encoder: int = 512,
         encoder_layers: int = 3,
@@ -251,9 +247,7 @@ class Tacotron2(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(
-            num_symbols, encoder, layers=encoder_layers, width=width, dropout=dropout
-        )
+        self.encoder = Encoder(encoder, layers=encoder_layers, width=width, dropout=dropout)
         looking = Attention(hidden, encoder, attention, filters=filters, width=filter_width)
         self.decoder = Decoder(encoder, n_mels, prenet=prenet, hidden=hidden, attention=looking)
         self.postnet = Postnet(n_mels, postnet, layers=postnet_layers, width=width, dropout=dropout)
@@ -282,6 +276,13 @@ class Tacotron2(nn.Module):
         frames = self.decoder.frame(every)
         stops = self.decoder.stop(every)[..., 0]
         return frames, frames + self.postnet(frames), stops, torch.stack(alignments, dim=1)
+
+    def example_inputs(self) -> tuple[Int64[Tensor, "2 l"], Float[Tensor, "2 t m"]]:
+        """Return two short texts and very few frames: an exported graph writes out every frame."""
+        text = torch.arange(1, 13).view(2, 6)
+        text[1, 4:] = PADDING
+        draws = torch.Generator().manual_seed(0)
+        return text, torch.randn(2, 2, self.decoder.frame.weight.shape[0], generator=draws)
 
     @torch.no_grad()
     def generate(

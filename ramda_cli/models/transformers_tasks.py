@@ -14,6 +14,7 @@ from ramda_cli.tasks import (
     TEXT2TEXT_GENERATION,
     TEXT_CLASSIFICATION,
     TEXT_GENERATION,
+    TEXT_TO_SPEECH,
     TOKEN_CLASSIFICATION,
     Task,
 )
@@ -29,6 +30,7 @@ _TASKS: dict[str, Task] = {
         TEXT2TEXT_GENERATION,
         EMBEDDING,
         LANGUAGE_MODELING,
+        TEXT_TO_SPEECH,
     )
 }
 

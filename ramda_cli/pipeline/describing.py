@@ -13,13 +13,22 @@ from ramda_cli.models.loaded import (
     AnyPreprocessing,
     Preprocessing,
     SegmentPreprocessing,
+    SpeechPreprocessing,
     TextPreprocessing,
 )
 from ramda_cli.models.transformers_tasks import task_called
-from ramda_cli.tasks import IMAGE_CLASSIFICATION, LANGUAGE_MODELING, REGRESSION, Task
+from ramda_cli.tasks import (
+    IMAGE_CLASSIFICATION,
+    LANGUAGE_MODELING,
+    REGRESSION,
+    TEXT_TO_SPEECH,
+    Task,
+)
 
 _LARGEST_SIDE = 4096
 _MOST_TOKENS = 2**20
+_MOST_CHARACTERS = 2**16
+_MOST_SAMPLES = 2**20
 _INPUTS = {"input_ids", "token_type_ids", "attention_mask", "decoder_input_ids"}
 
 
@@ -93,6 +102,28 @@ def _texts(stored: Mapping[str, Any]) -> TextPreprocessing:
     return TextPreprocessing(length, inputs)
 
 
+def _speech(stored: Mapping[str, Any]) -> SpeechPreprocessing:
+    preprocessing = SpeechPreprocessing(
+        characters=str(stored["characters"]),
+        n_mels=int(stored["n_mels"]),
+        sampling_rate_hz=int(stored["sampling_rate_hz"]),
+        n_fft=int(stored["n_fft"]),
+        hop=int(stored["hop"]),
+        min_hz=float(stored["min_hz"]),
+        max_hz=float(stored["max_hz"]),
+    )
+    counts = (preprocessing.n_mels, preprocessing.hop, preprocessing.sampling_rate_hz)
+    in_range = (
+        1 <= len(preprocessing.characters) <= _MOST_CHARACTERS
+        and 1 <= min(counts) <= max(counts) <= _MOST_SAMPLES
+        and preprocessing.n_mels <= preprocessing.n_fft <= _MOST_SAMPLES
+        and 0 <= preprocessing.min_hz < preprocessing.max_hz <= preprocessing.sampling_rate_hz / 2
+    )
+    if not in_range:
+        raise ValueError("a value is out of range")
+    return preprocessing
+
+
 def _images(stored: Mapping[str, Any]) -> Preprocessing:
     preprocessing = Preprocessing(
         input_size=tuple(int(size) for size in stored["input_size"]),  # type: ignore[arg-type]
@@ -115,5 +146,6 @@ def _images(stored: Mapping[str, Any]) -> Preprocessing:
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], AnyPreprocessing]] = {
     IMAGE_CLASSIFICATION.name: _images,
     LANGUAGE_MODELING.name: _segments,
+    TEXT_TO_SPEECH.name: _speech,
 }
 """By task; the others read texts."""

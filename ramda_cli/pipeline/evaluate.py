@@ -16,6 +16,7 @@ from ramda_cli.models.loaded import (
     LoadedModel,
     ModelSource,
     SegmentPreprocessing,
+    SpeechPreprocessing,
     TextPreprocessing,
 )
 from ramda_cli.models.model_config import Place
@@ -99,6 +100,11 @@ def _loaded(path: Path, module: nn.Module, described: Description, data: DataCon
                 hint="its report has the figure",
             )
         tokenizer = load_vocabulary(path.parent, module)
+    elif isinstance(preprocessing, SpeechPreprocessing) and not hasattr(module, "generate"):
+        raise DataError(
+            f"{path} is a graph, which takes no other number of frames than it was exported for",
+            hint="its report has the figure",
+        )
     return LoadedModel(
         module=module,
         example_inputs=(),

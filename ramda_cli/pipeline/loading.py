@@ -8,15 +8,28 @@ from torch import Tensor, nn
 from ramda_cli.config.schema import DataConfig, RunConfig
 from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
+from ramda_cli.data.speech import build_speech
 from ramda_cli.data.text import TextBatches, build_segments, build_texts
 from ramda_cli.errors import DataError
 from ramda_cli.models.heads import adapt_head, adapt_labels
-from ramda_cli.models.loaded import LoadedModel, SegmentPreprocessing, TextPreprocessing
+from ramda_cli.models.loaded import (
+    LoadedModel,
+    SegmentPreprocessing,
+    SpeechPreprocessing,
+    TextPreprocessing,
+)
 from ramda_cli.models.loading import load_model
 from ramda_cli.observer import Observer, SilentObserver
 from ramda_cli.pipeline.devices import choose_device
 from ramda_cli.structure.export import evaluation_mode
-from ramda_cli.tasks import EMBEDDING, IMAGE_CLASSIFICATION, LANGUAGE_MODELING, REGRESSION, call
+from ramda_cli.tasks import (
+    EMBEDDING,
+    IMAGE_CLASSIFICATION,
+    LANGUAGE_MODELING,
+    REGRESSION,
+    TEXT_TO_SPEECH,
+    call,
+)
 from ramda_cli.tasks.inputs import moved
 
 
@@ -49,7 +62,9 @@ def load_run(config: RunConfig, observer: Observer | None = None) -> tuple[Loade
 def load_data(
     config: DataConfig, loaded: LoadedModel, *, seed: int, batches: int | None = None
 ) -> DataBundle:
-    """Open the data that a model's task needs: images or texts, some of them streamed."""
+    """Open the data that a model's task needs: images, speech, or texts, some of them streamed."""
+    if isinstance(loaded.preprocessing, SpeechPreprocessing):
+        return build_speech(config, loaded.preprocessing, seed=seed)
     if isinstance(loaded.preprocessing, SegmentPreprocessing):
         return build_segments(config, loaded)
     if isinstance(loaded.preprocessing, TextPreprocessing):
@@ -59,7 +74,7 @@ def load_data(
 
 def fit_head(loaded: LoadedModel, data: DataBundle, *, seed: int) -> LoadedModel:
     """Return a model that tells the classes of the data apart; of transformers, by their names."""
-    if data.task is LANGUAGE_MODELING:
+    if data.task in (LANGUAGE_MODELING, TEXT_TO_SPEECH):
         return loaded
     if loaded.source.kind != "huggingface":
         return adapt_head(loaded, len(data.class_names), seed=seed)

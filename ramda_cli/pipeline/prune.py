@@ -13,7 +13,7 @@ from ramda_cli.config.schema import RunConfig
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import BenchError, ConfigError, Interrupted
 from ramda_cli.export import load, require_onnx
-from ramda_cli.models.loaded import LoadedModel, TextPreprocessing
+from ramda_cli.models.loaded import LoadedModel, SpeechPreprocessing, TextPreprocessing
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, penalties
 from ramda_cli.pipeline.cutting import Cut, at_rest, cut
@@ -163,6 +163,7 @@ def _prune(
         found.append(f"{counted(len(matrices), 'weight')} that may lose ranks")
     observer.stage("discover", ", ".join(found))
 
+    _require_lengths(config, loaded)
     free_length = isinstance(loaded.preprocessing, TextPreprocessing)
     if config.output.onnx:
         observer.stage("export", "ONNX, to know that it can be done")
@@ -273,6 +274,15 @@ def _require_alone(config: RunConfig, data: DataBundle, processes: Processes) ->
     if is_recurrent(data.task) and asked_for is not None:
         raise ConfigError(
             f"{asked_for} does not go with a model that has a memory", hint="leave it out"
+        )
+
+
+def _require_lengths(config: RunConfig, loaded: LoadedModel) -> None:
+    """Refuse a graph where every input has another length, for which each step is written out."""
+    if config.output.onnx and isinstance(loaded.preprocessing, SpeechPreprocessing):
+        raise ConfigError(
+            "ONNX takes speech of one length only: each frame depends on the one before",
+            hint="give --no-onnx",
         )
 
 

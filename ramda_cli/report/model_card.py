@@ -176,6 +176,8 @@ def _call(report: Report, preprocessing: Mapping[str, Any]) -> list[str]:
             "said, memory = model(tokens, model.no_memory(len(tokens)))"
             "  # log probabilities of the next words"
         ]
+    if "n_mels" in preprocessing:
+        return ["mels, lengths = model.generate(text)  # ids N x L to frames N x T x mels"]
     shape = " x ".join(str(size) for size in preprocessing["input_size"])
     return [f"logits = model(images)  # N x {shape} to N x {report.model.classes}"]
 
@@ -190,6 +192,12 @@ def _inputs(preprocessing: Mapping[str, Any]) -> str:
         return (
             f"Words were read in segments of {preprocessing['segment_length']:,}, with a memory of"
             f" {preprocessing['memory_length']:,}; `tokenizer.json` has their numbers."
+        )
+    if "n_mels" in preprocessing:
+        return (
+            f"Character number i of those in the file's header has the id i + 1; frames are the"
+            f" logarithms of {preprocessing['n_mels']} mels, every {preprocessing['hop']:,} samples"
+            f" at {preprocessing['sampling_rate_hz']:,} Hz."
         )
     _, height, width = preprocessing["input_size"]
     mean, std = (_numbers(preprocessing[name]) for name in ("mean", "std"))

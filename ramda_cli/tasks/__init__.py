@@ -13,6 +13,7 @@ from ramda_cli.tasks.classification import (
 from ramda_cli.tasks.embedding import EMBEDDING
 from ramda_cli.tasks.recurrent import LANGUAGE_MODELING, Carried, is_recurrent
 from ramda_cli.tasks.regression import REGRESSION
+from ramda_cli.tasks.speech import TEXT_TO_SPEECH
 from ramda_cli.tasks.task import IGNORED, Meter, Metric, Task, call
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "TEXT2TEXT_GENERATION",
     "TEXT_CLASSIFICATION",
     "TEXT_GENERATION",
+    "TEXT_TO_SPEECH",
     "TOKEN_CLASSIFICATION",
     "Carried",
     "Meter",

@@ -7,7 +7,7 @@ from torch import nn
 
 from ramda_cli.data.bundle import Batches
 from ramda_cli.structure.export import evaluation_mode
-from ramda_cli.tasks import EMBEDDING, LANGUAGE_MODELING, REGRESSION, Task, call
+from ramda_cli.tasks import EMBEDDING, LANGUAGE_MODELING, REGRESSION, TEXT_TO_SPEECH, Task, call
 from ramda_cli.tasks.inputs import moved
 
 _BATCHES = 4
@@ -27,7 +27,7 @@ def can_teach(model: nn.Module, task: Task, batches: Batches, *, device: torch.d
         batches: of validation; the first four are used.
         device: of the model.
     """
-    if task in (REGRESSION, EMBEDDING, LANGUAGE_MODELING):
+    if task in (REGRESSION, EMBEDDING, LANGUAGE_MODELING, TEXT_TO_SPEECH):
         return False
     own = equal = 0.0
     with evaluation_mode(model):

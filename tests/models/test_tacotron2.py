@@ -1,0 +1,173 @@
+"""Tacotron 2: what it computes, and that channels of all its layers can be taken out of the class."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import ramda_cli as ramda
+from ramda_cli.config.schema import ModelConfig
+from ramda_cli.errors import ModelError
+from ramda_cli.models.loaded import ModelSource, SpeechPreprocessing
+from ramda_cli.models.loading import load_model
+from ramda_cli.models.tacotron2 import PADDING, Attention, State, Tacotron2, ZoneoutCell
+from ramda_cli.structure import input_channel_structure
+from tests.structure.exactness import assert_equal, check_removal, randomize_
+
+SIZES: dict[str, Any] = {
+    "n_mels": 4, "encoder": 6, "encoder_layers": 2, "prenet": 5, "hidden": 7, "attention": 6,
+    "filters": 3, "filter_width": 5, "postnet": 6, "postnet_layers": 3,
+}  # fmt: skip
+
+
+def tiny() -> Tacotron2:
+    torch.manual_seed(0)
+    return Tacotron2(**SIZES).eval()
+
+
+def speech(rows: int, letters: int, frames: int) -> tuple[Tensor, Tensor]:
+    draws = torch.Generator().manual_seed(letters)
+    text = torch.randint(1, 41, (rows, letters), generator=draws)
+    text[-1, letters // 2 :] = PADDING
+    return text, torch.randn(rows, frames, 4, generator=draws, dtype=torch.float64)
+
+
+def test_channels_of_every_layer_can_go_and_the_class_stays(tmp_path: Path) -> None:
+    model = tiny()
+    others = [speech(3, 9, 5), speech(1, 4, 1)]
+    text, mels = model.example_inputs()
+    example = text, mels.double()
+    removed = check_removal(model, example, *others, moves=False)
+    assert removed.channels == {
+        "encoder.embedding": 6,
+        "encoder.convolutions.0.conv": 6,
+        "encoder.convolutions.1.conv": 6,
+        "encoder.lstm": 3,
+        "decoder.prenet.0": 5,
+        "decoder.prenet.1": 5,
+        "decoder.attending": 7,
+        "decoder.attention.query": 6,
+        "decoder.attention.filters": 3,
+        "decoder.decoding": 7,
+        "postnet.convolutions.0.conv": 6,
+        "postnet.convolutions.1.conv": 6,
+    }
+    assert removed.plan.keeps_classes
+    assert type(removed.smaller) is Tacotron2
+    assert ramda.verify(model, removed.smaller, [example, *others]).passed
+    assert_equal(
+        model.generate(others[0][0], max_frames=4),
+        removed.smaller.generate(others[0][0], max_frames=4),
+    )
+
+    support = ramda.identify(model, removed.structure)
+    source = ModelSource("package", "tacotron2", SIZES)
+    smaller, plan = ramda.remove(model, removed.structure, support, source=source)
+    ramda.save(smaller, plan, tmp_path / "model.safetensors")
+    again = ramda.load(tmp_path / "model.safetensors")
+    assert type(again) is Tacotron2
+    for inputs in (example, *others):
+        assert_equal(smaller(*inputs), again.double()(*inputs))
+
+
+def test_frames_depend_on_earlier_ones_alone() -> None:
+    model = tiny().double()
+    text, mels = speech(2, 6, 5)
+    before, _, stops, alignments = model(text, mels)
+    changed = mels.clone()
+    changed[:, 2:] += 1
+    other = model(text, changed)
+    assert torch.equal(before[:, :3], other[0][:, :3])
+    assert torch.equal(stops[:, :3], other[2][:, :3])
+    assert not torch.allclose(before[:, 3:], other[0][:, 3:])
+    assert alignments.shape == (2, 5, 6)
+    torch.testing.assert_close(alignments.sum(dim=2), torch.ones(2, 5, dtype=torch.float64))
+    assert bool((alignments[-1, :, 3:] == 0).all())
+
+
+def test_speaking_is_the_forward_pass_on_its_own_frames() -> None:
+    model = randomize_(tiny())
+    text, _ = speech(2, 6, 1)
+    torch.nn.init.constant_(model.decoder.stop.bias, -100.0)
+    spoken, lengths = model.generate(text, max_frames=4)
+    assert lengths.tolist() == [4, 4]
+    frames = torch.zeros_like(spoken)
+    for _ in range(4):
+        frames = model(text, frames)[0]
+    torch.testing.assert_close(model(text, frames)[1], spoken)
+    torch.nn.init.constant_(model.decoder.stop.bias, 100.0)
+    spoken, lengths = model.generate(text, max_frames=4)
+    assert (spoken.shape, lengths.tolist()) == ((2, 1, 4), [1, 1])
+
+
+def test_attention_is_its_formula() -> None:
+    attention = Attention(3, 2, 4, filters=2, width=3).double()
+    draws = torch.Generator().manual_seed(0)
+    query, memory, past = (
+        torch.randn(*shape, generator=draws, dtype=torch.float64)
+        for shape in ((1, 3), (1, 5, 2), (1, 5))
+    )
+    is_text = torch.tensor([[True, True, True, True, False]])
+    filters = attention.filters.weight[:, 0]
+    padded = F.pad(past[0], (1, 1))
+    energies = []
+    for place in range(4):
+        feature = filters @ padded[place : place + 3]
+        inner = (
+            attention.query.weight @ query[0]
+            + attention.query.bias
+            + attention.memory.weight @ memory[0, place]
+            + attention.location.weight @ feature
+        )
+        energies.append(attention.energy.weight[0] @ torch.tanh(inner))
+    expected = torch.cat([torch.stack(energies).softmax(0), torch.zeros(1).double()])
+    found = attention(query, attention.memory(memory), past, is_text)[0]
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_cell_keeps_a_tenth_of_its_old_state_on_average() -> None:
+    cell = ZoneoutCell(2, 200).double().eval()
+    x, old = torch.ones(1, 2).double(), (torch.ones(1, 200).double(), torch.ones(1, 200).double())
+    new = torch.nn.LSTMCell.forward(cell, x, old)
+    for mixed, before, after in zip(cell.step(x, old), old, new, strict=True):
+        torch.testing.assert_close(mixed, 0.1 * before + 0.9 * after)
+    torch.manual_seed(0)
+    for mixed, before, after in zip(cell.train().step(x, old), old, new, strict=True):
+        kept, moved = torch.isclose(mixed, before), torch.isclose(mixed, after)
+        assert bool((kept ^ moved).all())
+        assert 5 <= int(kept.sum()) <= 40
+
+
+def test_it_draws_random_numbers_in_training_alone() -> None:
+    model = tiny()
+    inputs = model.example_inputs()
+    assert torch.equal(model(*inputs)[0], model(*inputs)[0])
+    model.train()
+    assert not torch.equal(model(*inputs)[0], model(*inputs)[0])
+
+
+def test_the_state_is_as_wide_as_the_weights() -> None:
+    model = tiny()
+    state = model.decoder.begin(torch.zeros(2, 3, 6))
+    assert isinstance(state, State)
+    assert [t.shape[1] for t in (*state.attending, *state.decoding, state.context)] == [7] * 4 + [6]
+
+
+def test_the_papers_groups_are_those_of_convolutions_linears_and_lstms() -> None:
+    names = {group.name for group in input_channel_structure(tiny()).groups}
+    assert {"decoder.attending.weight_hh", "decoder.decoding.weight_ih"} <= names
+    assert {"encoder.lstm.weight_hh_l0_reverse", "postnet.convolutions.0.conv.weight"} <= names
+    assert not any("embedding" in name or "norm" in name or "bias" in name for name in names)
+
+
+def test_it_is_loaded_by_name_with_arguments() -> None:
+    loaded = load_model(ModelConfig(name="tacotron2", arguments=SIZES))
+    assert loaded.task.name == "text-to-speech"
+    assert isinstance(loaded.preprocessing, SpeechPreprocessing)
+    assert loaded.preprocessing.n_mels == 4
+    assert loaded.source == ModelSource("package", "tacotron2", SIZES)
+    with pytest.raises(ModelError, match="octaves"):
+        load_model(ModelConfig(name="tacotron2", arguments={"octaves": 2}))
