@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from ramda_cli.config.comparison import ComparedRun, load_comparison
 from ramda_cli.models.loaded import LoadedModel, Preprocessing
 from ramda_cli.models.loading import load_model

@@ -93,8 +93,8 @@ class DataConfig(_Section):
         name: `digits`, a directory of class folders, a parquet file or directory, `imagenet`,
             `torch/NAME` or a Hugging Face dataset id; for speech a directory that is laid out like
             LJSpeech.
-        data_dir: where `imagenet` and `torch/NAME` are or are downloaded to, and the spectrograms of
-            speech are kept.
+        data_dir: where `imagenet` and `torch/NAME` are or are downloaded to, and where spectrograms
+            are kept.
         train_split, val_split: split names, or parts of a table's, as `train[:90%]`; found when
             not given.
         input_key, target_key: column names; found when not given. Two columns of texts that

@@ -125,6 +125,7 @@ def _prune(
             "training.mixup and cutmix mix images, and these are texts", hint="leave them out"
         )
     _require_alone(config, data, processes)
+    _require_lengths(config, loaded)
     if earlier is not None:
         require_same_data(earlier, data.fingerprint, workspace.directory)
     run = earlier.run if earlier is not None else new_run(config)
@@ -163,7 +164,6 @@ def _prune(
         found.append(f"{counted(len(matrices), 'weight')} that may lose ranks")
     observer.stage("discover", ", ".join(found))
 
-    _require_lengths(config, loaded)
     free_length = isinstance(loaded.preprocessing, TextPreprocessing)
     if config.output.onnx:
         observer.stage("export", "ONNX, to know that it can be done")
