@@ -8,7 +8,7 @@ lost ranks is a product of two, so its rows times its columns become its rank ti
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -144,6 +144,8 @@ class SizeTerms:
 
     def _contraction(self, node: fx.Node) -> list[Term]:
         name = operator_name(node.target)
+        if name in ("lstm", "lstm_cell"):
+            return self._recurrent(node)
         result = self._trace.values[node.name]
         if not isinstance(result, Value):
             return []
@@ -164,6 +166,15 @@ class SizeTerms:
             scores = [*self.elements(query), self._factor(key, key.ndim - 2)]
             return [(1.0, scores), (1.0, [*self.elements(result), self._factor(key, key.ndim - 2)])]
         return []
+
+    def _recurrent(self, node: fx.Node) -> list[Term]:
+        """Return what an LSTM's matrices cost at all steps of all sequences."""
+        x, _, weights = node.args[:3]
+        if operator_name(node.target) == "lstm_cell":
+            weights = node.args[2:4]
+        steps = float(np.prod(self._value(x).shape[:-1]))
+        tensors = [self._value(weight) for weight in cast(Sequence[Any], weights)]
+        return [(steps, self.elements(weight)) for weight in tensors if weight.ndim == 2]
 
     def _value(self, node: Any) -> Value:
         value = self._trace.values[node.name]

@@ -48,6 +48,22 @@ class Chain(nn.Module):
         return self.layers(x)
 
 
+class Recurrent(nn.Module):
+    """An LSTM in both directions, and a cell for as many steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(5, 6, num_layers=2, batch_first=True, bidirectional=True)
+        self.cell = nn.LSTMCell(12, 8)
+        self.out = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, state = self.lstm(x)[0], None
+        for step in range(x.shape[1]):
+            state = self.cell(x[:, step], state)
+        return self.out(state[0])
+
+
 def vit() -> nn.Module:
     return timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=5)
 
@@ -124,3 +140,17 @@ def test_no_channels_cost_what_is_fixed() -> None:
 def test_single_tensor_groups_have_no_costs() -> None:
     with pytest.raises(ValueError, match=r"^costs need the structure of discover\(\)"):
         CostModel(input_channel_structure(Chain()))
+
+
+def test_an_lstm_costs_its_matrices_at_every_step() -> None:
+    """Written out, since torch's counter does not know its operators."""
+
+    def macs(units: int, cells: int, steps: int = 3) -> int:
+        layers = 2 * 4 * units * (5 + units) + 2 * 4 * units * (2 * units + units)
+        return steps * (layers + 4 * cells * (2 * units + cells)) + 2 * cells
+
+    structure = discover(Recurrent(), torch.randn(2, 3, 5))
+    cost = CostModel(structure)
+    assert cost.size().macs == macs(6, 8)
+    kept = cost.kept({"lstm": [0, 3], "cell": [1, 2, 5]})
+    assert cost.size(kept).macs == macs(4, 5)
