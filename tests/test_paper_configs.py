@@ -11,7 +11,7 @@ from ramda_cli.models.loading import load_model
 from ramda_cli.optimizers import penalties
 from ramda_cli.pipeline.ranks import choose_matrices, hold_channels
 from ramda_cli.structure import input_channel_structure
-from ramda_cli.tasks import TEXT_TO_SPEECH, call
+from ramda_cli.tasks import LANGUAGE_MODELING, TEXT_TO_SPEECH, call
 from ramda_cli.tasks.inputs import ExampleInputs
 from ramda_cli.training.methods import build_method
 from ramda_cli.training.regularizer import build_regularizer
@@ -29,8 +29,10 @@ def batch_of(loaded: LoadedModel) -> tuple[ExampleInputs, torch.Tensor]:
     if isinstance(loaded.preprocessing, Preprocessing):
         channels, _, side = loaded.preprocessing.input_size
         return torch.randn(2, channels, min(64, side), min(64, side)), torch.tensor([0, 1])
-    if loaded.task is not TEXT_TO_SPEECH:
-        raise NotImplementedError(loaded.task.name)
+    if loaded.task is LANGUAGE_MODELING:
+        tokens = loaded.example_inputs["tokens"]
+        return {**loaded.example_inputs, "targets": tokens}, tokens
+    assert loaded.task is TEXT_TO_SPEECH
     text, mels = loaded.example_inputs
     return (text, mels), torch.cat([mels, torch.zeros(*mels.shape[:2], 1)], dim=2)
 
