@@ -91,7 +91,7 @@ def _metadata(report: Report, task: str | None) -> ModelCardData:
         ]
     return ModelCardData(
         library_name="ramda-cli",
-        pipeline_tag=_PIPELINES.get(task, task),
+        pipeline_tag=_PIPELINES.get(str(task), task),
         license=report.model.license if report.model.license in _LICENSES else None,
         base_model=_base_model(report),
         datasets=None if dataset is None else [dataset],
