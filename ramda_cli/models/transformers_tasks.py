@@ -9,6 +9,7 @@ from ramda_cli.tasks import (
     EMBEDDING,
     FILL_MASK,
     IMAGE_CLASSIFICATION,
+    MASKED_IMAGE_MODELING,
     REGRESSION,
     TEXT2TEXT_GENERATION,
     TEXT_CLASSIFICATION,
@@ -27,6 +28,7 @@ _TASKS: dict[str, Task] = {
         FILL_MASK,
         TEXT2TEXT_GENERATION,
         EMBEDDING,
+        MASKED_IMAGE_MODELING,
     )
 }
 
@@ -100,5 +102,6 @@ def _mappings() -> dict[str, Mapping[str, Any]]:
         "text-generation": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         "fill-mask": auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
         "image-classification": auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+        "masked-image-modeling": auto.MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING_NAMES,
         "feature-extraction": auto.MODEL_MAPPING_NAMES,
     }

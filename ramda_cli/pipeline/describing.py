@@ -9,9 +9,9 @@ from timm.data.transforms import str_to_interp_mode
 from torch import nn
 
 from ramda_cli.errors import FileFormatError, ModelError
-from ramda_cli.models.loaded import Preprocessing, TextPreprocessing
+from ramda_cli.models.loaded import Masking, Preprocessing, TextPreprocessing
 from ramda_cli.models.transformers_tasks import task_called
-from ramda_cli.tasks import IMAGE_CLASSIFICATION, REGRESSION, Task
+from ramda_cli.tasks import IMAGE_CLASSIFICATION, MASKED_IMAGE_MODELING, REGRESSION, Task
 
 _LARGEST_SIDE = 4096
 _MOST_TOKENS = 2**20
@@ -46,7 +46,7 @@ def describe(
         "task": task.name,
         "metric": task.metric.hub_id,
         "labels": list(labels),
-        "preprocessing": asdict(preprocessing),
+        "preprocessing": {k: v for k, v in asdict(preprocessing).items() if v is not None},
     }
 
 
@@ -64,7 +64,9 @@ def read_description(path: Path, details: object) -> Description:
         if details.get("metric") == REGRESSION.metric.hub_id:
             task = REGRESSION
         labels = tuple(str(label) for label in details["labels"])
-        if ("max_length" in stored) == (task is IMAGE_CLASSIFICATION):
+        of_images = task in (IMAGE_CLASSIFICATION, MASKED_IMAGE_MODELING)
+        hides = stored.get("masking") is not None
+        if ("max_length" in stored) == of_images or hides != (task is MASKED_IMAGE_MODELING):
             raise ValueError("the task does not go with the inputs")
         preprocessing = _texts(stored) if "max_length" in stored else _images(stored)
     except (KeyError, TypeError, ValueError, OverflowError, ModelError) as error:
@@ -89,6 +91,7 @@ def _images(stored: Mapping[str, Any]) -> Preprocessing:
         std=tuple(float(value) for value in stored["std"]),
         interpolation=str(stored["interpolation"]),
         crop_pct=float(stored["crop_pct"]),
+        masking=None if stored.get("masking") is None else _masking(stored["masking"]),
     )
     channels, height, width = preprocessing.input_size
     sizes = channels in (1, 3) and 1 <= min(height, width) <= max(height, width) <= _LARGEST_SIDE
@@ -98,4 +101,16 @@ def _images(stored: Mapping[str, Any]) -> Preprocessing:
     if not 0 < preprocessing.crop_pct <= 1:
         raise ValueError("a value is out of range")
     str_to_interp_mode(preprocessing.interpolation)
+    masking = preprocessing.masking
+    if masking is not None and (height != width or height % masking.square):
+        raise ValueError("the squares do not fit the image")
     return preprocessing
+
+
+def _masking(stored: Mapping[str, Any]) -> Masking:
+    masking = Masking(int(stored["patch_size"]), int(stored["square"]), float(stored["ratio"]))
+    if masking.patch_size < 1 or masking.square < 1 or masking.square % masking.patch_size:
+        raise ValueError("the patches do not fit the squares")
+    if not 0 < masking.ratio <= 1:
+        raise ValueError("a value is out of range")
+    return masking

@@ -1,15 +1,18 @@
 """The model and the data of a run, which fit each other."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ramda_cli.config.schema import DataConfig, RunConfig
 from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
+from ramda_cli.data.masked_images import with_masks
 from ramda_cli.data.text import TextBatches, build_texts
 from ramda_cli.errors import DataError
 from ramda_cli.models.heads import adapt_head, adapt_labels
-from ramda_cli.models.loaded import LoadedModel, TextPreprocessing
+from ramda_cli.models.loaded import LoadedModel, Preprocessing, TextPreprocessing
 from ramda_cli.models.loading import load_model
 from ramda_cli.observer import Observer, SilentObserver
 from ramda_cli.pipeline.devices import choose_device
@@ -31,6 +34,9 @@ def load_run(config: RunConfig, observer: Observer | None = None) -> tuple[Loade
         max_length=config.data.max_length,
         seed=seed,
     )
+    if isinstance(loaded.preprocessing, Preprocessing):
+        # What is hidden in training is hidden whenever the model is measured.
+        loaded = replace(loaded, preprocessing=with_masks(loaded.preprocessing, config.data))
     training = config.training
     batches = None
     if training.max_steps is not None:

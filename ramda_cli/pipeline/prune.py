@@ -49,7 +49,7 @@ from ramda_cli.report.document import Latency
 from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, discover, input_channel_structure
 from ramda_cli.structure.matrices import Matrix
-from ramda_cli.tasks import IMAGE_CLASSIFICATION
+from ramda_cli.tasks import IMAGE_CLASSIFICATION, MASKED_IMAGE_MODELING
 from ramda_cli.training.processes import Processes, join
 from ramda_cli.training.randomness import is_random
 from ramda_cli.training.regularizer import build_regularizer
@@ -121,7 +121,10 @@ def _prune(
         )
     if data.task is not IMAGE_CLASSIFICATION and (config.training.mixup or config.training.cutmix):
         raise ConfigError(
-            "training.mixup and cutmix mix images, and these are texts", hint="leave them out"
+            "training.mixup and cutmix mix images and their classes, and these have none"
+            if data.task is MASKED_IMAGE_MODELING
+            else "training.mixup and cutmix mix images, and these are texts",
+            hint="leave them out",
         )
     if earlier is not None:
         require_same_data(earlier, data.fingerprint, workspace.directory)

@@ -89,7 +89,8 @@ def _metadata(report: Report, task: str | None) -> ModelCardData:
         ]
     return ModelCardData(
         library_name="ramda-cli",
-        pipeline_tag=task,
+        # No pipeline of the hub paints.
+        pipeline_tag=None if task == "masked-image-modeling" else task,
         license=report.model.license if report.model.license in _LICENSES else None,
         base_model=_base_model(report),
         datasets=None if dataset is None else [dataset],
@@ -170,6 +171,11 @@ def _call(report: Report, preprocessing: Mapping[str, Any]) -> list[str]:
             'outputs = model(**tokenizer("a text", return_tensors="pt"))',
         ]
     shape = " x ".join(str(size) for size in preprocessing["input_size"])
+    if "masking" in preprocessing:
+        return [
+            "outputs = model(pixel_values=images, bool_masked_pos=hidden)",
+            f"painted = outputs.reconstruction  # N x {shape}; hidden: N x patches, boolean",
+        ]
     return [f"logits = model(images)  # N x {shape} to N x {report.model.classes}"]
 
 

@@ -11,6 +11,7 @@ from ramda_cli.tasks.classification import (
     TOKEN_CLASSIFICATION,
 )
 from ramda_cli.tasks.embedding import EMBEDDING
+from ramda_cli.tasks.masked_images import MASKED_IMAGE_MODELING
 from ramda_cli.tasks.regression import REGRESSION
 from ramda_cli.tasks.task import IGNORED, Meter, Metric, Task, call
 
@@ -20,6 +21,7 @@ __all__ = [
     "GENERATIVE",
     "IGNORED",
     "IMAGE_CLASSIFICATION",
+    "MASKED_IMAGE_MODELING",
     "PACKED",
     "REGRESSION",
     "TEXT2TEXT_GENERATION",
