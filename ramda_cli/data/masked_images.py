@@ -72,7 +72,10 @@ def hide(
         train=MaskedTraining(data.train, masking, side=side, batch_size=size, seed=seed),
         val=MaskedValidation(data.val, masking, side=side),
         class_names=(),
-        description=(f"{images}, {masking.ratio:.0%} hidden in squares of {masking.square} pixels"),
+        description=(
+            f"{images}, {hidden_squares(masking, side)} of {(side // masking.square) ** 2} squares"
+            f" of {masking.square} pixels hidden"
+        ),
         task=MASKED_IMAGE_MODELING,
     )
 
@@ -148,13 +151,18 @@ class MaskedValidation:
             yield masked(images, hidden, self._masking)
 
 
+def hidden_squares(masking: Masking, side: int) -> int:
+    """Return how many squares of an image are hidden."""
+    # Rounded first: 0.07 of 100 squares are 7, and as floats a little more.
+    return math.ceil(round(masking.ratio * (side // masking.square) ** 2, 6))
+
+
 def draw_squares(
     count: int, masking: Masking, side: int, randomness: torch.Generator
 ) -> Bool[Tensor, "n rows columns"]:
     """Draw the squares that are hidden of each of `count` images: of all as many."""
     along = side // masking.square
-    # Rounded first: 0.7 of 10 squares are 7, and as floats a little more.
-    hidden = math.ceil(round(masking.ratio * along**2, 6))
+    hidden = hidden_squares(masking, side)
     # float64, in which two draws are never equal: each image by itself, in order.
     draws = torch.rand(count, along**2, generator=randomness, dtype=torch.float64)
     return (draws.argsort(dim=1).argsort(dim=1) < hidden).view(count, along, along)
