@@ -7,9 +7,7 @@
 `run` takes data, batch size, epochs, milestones and momentum (c₀) of a `ramda prune` config. The
 schedule is the paper's: at a milestone lr, and RAMDA's eps, shrink tenfold and dual averaging
 restarts; in the last stage c rises as min(c₀ √k, 1). Every weight with two dimensions is penalized.
-A model that has a method `objective(x, generator)` is trained on that, its value on the validation
-images being the metric; others on the labels. `table` writes table.md, table.json and curves.svg of
-all runs of a directory.
+`table` writes table.md, table.json and curves.svg of all runs of a directory.
 """
 
 import argparse
@@ -24,7 +22,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ramda_cli.config.loading import load_config
 from ramda_cli.data.build import build_data
@@ -40,7 +38,6 @@ LABELS = {
 _COLORS = dict(
     zip(LABELS, ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#636c76", "#636c76"), strict=True)
 )
-_MASKS = 1234
 
 
 def main() -> None:
@@ -77,7 +74,6 @@ def train(options: argparse.Namespace) -> None:
     if isinstance(optimizer, ProximalOptimizer):
         optimizer.threshold_every = options.every
     history: list[dict[str, float]] = []
-    masks = torch.Generator().manual_seed(options.seed)
     stages = [0, *training.milestones, training.epochs]
     seconds = 0.0
     for epoch in range(training.epochs):
@@ -97,7 +93,7 @@ def train(options: argparse.Namespace) -> None:
                 if epoch + 1 == training.epochs and number + 1 == len(data.train):
                     settings["momentum"] = 1.0  # the last iterate is a prox output
             optimizer.zero_grad()
-            loss = loss_of(model, x, targets, masks)
+            loss = F.cross_entropy(model(x), targets)
             loss.backward()
             optimizer.step()
             total += float(loss.detach())
@@ -118,7 +114,7 @@ def train(options: argparse.Namespace) -> None:
         "epochs": training.epochs,
         "milestones": list(training.milestones), "batch_size": config.data.batch_size,
         "train_size": data.train_size, "val_size": data.val_size,
-        "metric": "loss" if hasattr(model, "objective") else "top-1 accuracy",
+        "metric": "top-1 accuracy",
         "seconds_per_epoch": seconds / training.epochs, "history": history,
         "ranks": {n: r for n, (r, _) in optimizer.ranks().items()}
         if isinstance(optimizer, ProximalOptimizer) else {},
@@ -149,23 +145,13 @@ def build_optimizer(
             return torch.optim.AdamW(model.parameters(), lr=options.lr)
 
 
-def loss_of(model: nn.Module, x: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the model's own objective, or the cross-entropy."""
-    objective = getattr(model, "objective", None)
-    return F.cross_entropy(model(x), targets) if objective is None else objective(x, generator)
-
-
 @torch.no_grad()
 def measure(model: nn.Module, batches: Iterable[Any]) -> float:
-    """Return the accuracy, or the mean objective with the same masks every time."""
+    """Return the accuracy."""
     model.eval()
-    generator = torch.Generator().manual_seed(_MASKS)
     total = count = 0.0
     for x, targets in batches:
-        if hasattr(model, "objective"):
-            total += len(x) * float(loss_of(model, x, targets, generator))
-        else:
-            total += float((model(x).argmax(1) == targets).sum())
+        total += float((model(x).argmax(1) == targets).sum())
         count += len(x)
     return total / count
 
@@ -175,7 +161,6 @@ def write_table(options: argparse.Namespace) -> None:
     runs = [json.loads(path.read_text()) for path in sorted(options.runs.glob("*.json"))]
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "table.json").write_text(json.dumps(runs) + "\n")
-    share = runs[0]["metric"] != "loss"
     lines = [
         f"| method | lr | λ | {runs[0]['metric']} | low-rank level | its change in the last tenth |"
         " s per epoch |",
@@ -185,7 +170,7 @@ def write_table(options: argparse.Namespace) -> None:
         found = [run for run in runs if run["method"] == method]
         if not found:
             continue
-        metric = [run["history"][-1]["metric"] * (100 if share else 1) for run in found]
+        metric = [100 * run["history"][-1]["metric"] for run in found]
         level = [100 * run["history"][-1]["low_rank_level"] for run in found]
         last = max(2, math.ceil(found[0]["epochs"] / 10))
         moves = [
@@ -195,7 +180,7 @@ def write_table(options: argparse.Namespace) -> None:
         seconds = [run["seconds_per_epoch"] for run in found]
         lines.append(
             f"| {LABELS[method]} | {found[0]['lr']:g} | {found[0]['weight']:g} |"
-            f" {_spread(metric, 2 if share else 4)} | {_spread(level, 2)} | {_spread(moves, 2)} |"
+            f" {_spread(metric, 2)} | {_spread(level, 2)} | {_spread(moves, 2)} |"
             f" {statistics.mean(seconds):.1f} |"
         )
     (options.output / "table.md").write_text("\n".join(lines) + "\n")

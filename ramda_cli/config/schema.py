@@ -36,6 +36,7 @@ TaskName = Literal[
     "fill-mask",
     "text2text-generation",
     "feature-extraction",
+    "masked-image-modeling",
 ]
 ExportFormat = Literal["onnx", "torch-export", "timm", "hf"]
 ExportLayout = Literal["per-layer", "dense"]
@@ -112,6 +113,9 @@ class DataConfig(_Section):
             transform, and an auto-augment policy of timm (`rand-m9-mstd0.5-inc1`, `augmix-m3`) does
             what `auto` does and is applied besides.
         random_erasing: probability that a rectangle of a training image is replaced by noise.
+        mask_patch: side in pixels of the squares that are hidden of an image, where a model is to
+            paint them: a multiple of its patches; 32 when not given.
+        mask_ratio: share of the squares that are hidden, rounded up; 0.6 when not given.
         limit: use only so many training images, a random subset, for a quick try.
     """
 
@@ -129,6 +133,8 @@ class DataConfig(_Section):
     streaming: bool = False
     augment: Augment = "auto"
     random_erasing: Probability = 0.0
+    mask_patch: Annotated[int, Field(ge=1)] | None = None
+    mask_ratio: Share | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
 
 

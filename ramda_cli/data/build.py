@@ -10,6 +10,7 @@ from ramda_cli.data.folder import folder
 from ramda_cli.data.hub import hub_dataset, imagenet, suggestion
 from ramda_cli.data.images import ImageData, Images, limited, with_validation
 from ramda_cli.data.loader import LoaderBatches
+from ramda_cli.data.masked_images import hide, with_masks
 from ramda_cli.data.memory import MemoryBatches, decode, is_coloured
 from ramda_cli.data.policies import policy_of
 from ramda_cli.data.tables import parquet, parquet_files
@@ -21,6 +22,8 @@ from ramda_cli.models.loaded import Preprocessing
 
 def build_data(config: DataConfig, preprocessing: Preprocessing, *, seed: int) -> DataBundle:
     """Open the data set and build its training and validation loaders.
+
+    Where something of the images is hidden from the model, they have no classes.
 
     Args:
         config: the name and how to read it; `image_size` is the model's affair.
@@ -40,20 +43,22 @@ def build_data(config: DataConfig, preprocessing: Preprocessing, *, seed: int) -
         raise ValueError("with_validation must give a validation split")
     train = limited(data.train, config.limit, seed=seed)
     sizes = len(train.labels), len(data.val.labels)
-    return DataBundle(
+    images = f"{data.name}: {sizes[0]:,} training and {sizes[1]:,} validation images"
+    bundle = DataBundle(
         train=_batches(train, config, preprocessing, training=True, seed=seed),
         val=_batches(data.val, config, preprocessing, training=False, seed=seed),
         class_names=data.class_names,
         train_size=sizes[0],
         val_size=sizes[1],
-        description=(
-            f"{data.name}: {sizes[0]:,} training and {sizes[1]:,} validation images, "
-            f"{len(data.class_names)} classes"
-        ),
+        description=f"{images}, {len(data.class_names)} classes",
         fingerprint=data.fingerprint,
         notes=data.notes,
         hub_id=data.hub_id,
     )
+    if preprocessing.masking is None:
+        return bundle
+    preprocessing = with_masks(preprocessing, config)
+    return hide(bundle, images, preprocessing, batch_size=config.batch_size, seed=seed)
 
 
 def open_images(config: DataConfig) -> ImageData:

@@ -87,6 +87,11 @@ def _of_images(loaded: LoadedModel, file: Path, masks: tuple[str, ...]) -> Check
         raise ModelError(
             f"{loaded.source.name} reads texts", hint="give its directory in place of the file"
         )
+    if loaded.preprocessing.masking is not None:
+        raise ModelError(
+            f"{loaded.source.name} paints what is hidden of images",
+            hint="give its directory in place of the file",
+        )
     shape = loaded.preprocessing.input_size
     generator = torch.Generator().manual_seed(0)
     return Checkpoint(

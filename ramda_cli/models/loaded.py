@@ -11,6 +11,21 @@ from ramda_cli.tasks.inputs import ExampleInputs
 
 
 @dataclass(frozen=True)
+class Masking:
+    """What of an image is hidden from a model that is to paint it, as SimMIM does.
+
+    Attributes:
+        patch_size: side in pixels of the model's patches.
+        square: side in pixels of the squares that are hidden, each a number of patches.
+        ratio: share of the squares that are hidden, rounded up.
+    """
+
+    patch_size: int
+    square: int = 32
+    ratio: float = 0.6
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """How an image becomes an input.
 
@@ -19,6 +34,7 @@ class Preprocessing:
         mean, std: per channel, of values in [0, 1].
         interpolation: as timm names it.
         crop_pct: share of the resized image that the evaluation crop keeps.
+        masking: what is hidden of it; None where the model sees everything.
     """
 
     input_size: tuple[int, int, int]
@@ -26,6 +42,7 @@ class Preprocessing:
     std: tuple[float, ...]
     interpolation: str = "bicubic"
     crop_pct: float = 1.0
+    masking: Masking | None = None
 
 
 @dataclass(frozen=True)

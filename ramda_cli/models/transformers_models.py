@@ -7,6 +7,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,10 +22,16 @@ from ramda_cli.models.huggingface import (
     fill_huggingface,
     set_generation_,
 )
-from ramda_cli.models.loaded import LoadedModel, ModelSource, Preprocessing, TextPreprocessing
+from ramda_cli.models.loaded import (
+    LoadedModel,
+    Masking,
+    ModelSource,
+    Preprocessing,
+    TextPreprocessing,
+)
 from ramda_cli.models.masks import apply_masks
 from ramda_cli.models.model_config import Place, read_json
-from ramda_cli.models.randomness import example_images, seeded
+from ramda_cli.models.randomness import example_images, example_masked_images, seeded
 from ramda_cli.models.transformers_tasks import choose_class
 from ramda_cli.models.transformers_weights import pretrained_tensors
 from ramda_cli.models.weights import read_weights
@@ -34,6 +41,7 @@ from ramda_cli.tasks import (
     GENERATIVE,
     IGNORED,
     IMAGE_CLASSIFICATION,
+    MASKED_IMAGE_MODELING,
     TEXT2TEXT_GENERATION,
     TEXT_CLASSIFICATION,
     TOKEN_CLASSIFICATION,
@@ -105,6 +113,10 @@ def load_transformers(
     if _is_of_images(module):
         preprocessing = _image_preprocessing(module, place, image_size)
         inputs: Any = (example_images(preprocessing.input_size),)
+        if task is MASKED_IMAGE_MODELING:
+            masking = _masking(module, preprocessing)
+            preprocessing = replace(preprocessing, masking=masking)
+            inputs = example_masked_images(preprocessing, masking)
     else:
         tokenizer = load_tokenizer(place, module)
         preprocessing = TextPreprocessing(
@@ -333,6 +345,24 @@ def _image_preprocessing(module: nn.Module, place: Place, image_size: int | None
         interpolation=resamples.get(stored.get("resample", 3), "bicubic"),
         crop_pct=float(stored.get("crop_pct") or 1.0),
     )
+
+
+def _masking(module: nn.Module, preprocessing: Preprocessing) -> Masking:
+    """Return what is hidden from a model where nothing else is asked for."""
+    config: Any = module.config
+    own, given = config.image_size, preprocessing.input_size[1:]
+    # Which patches are hidden is told of as many as the model has: it takes images of one size.
+    if any(side != own for side in given):
+        raise ModelError(
+            f"{type(module).__name__} paints images of {own} pixels, not of {max(given)}",
+            hint="set model.arguments.image_size in place of --image-size",
+        )
+    if not isinstance(config.patch_size, int):
+        raise ModelError(
+            f"patches of {config.patch_size} pixels are not square",
+            hint="set model.arguments.patch_size to one number",
+        )
+    return Masking(config.patch_size)
 
 
 def _side(stored: Mapping[str, Any]) -> int | None:

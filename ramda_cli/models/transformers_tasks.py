@@ -10,6 +10,7 @@ from ramda_cli.tasks import (
     FILL_MASK,
     IMAGE_CLASSIFICATION,
     LANGUAGE_MODELING,
+    MASKED_IMAGE_MODELING,
     REGRESSION,
     TEXT2TEXT_GENERATION,
     TEXT_CLASSIFICATION,
@@ -31,6 +32,7 @@ _TASKS: dict[str, Task] = {
         EMBEDDING,
         LANGUAGE_MODELING,
         TEXT_TO_SPEECH,
+        MASKED_IMAGE_MODELING,
     )
 }
 
@@ -104,5 +106,6 @@ def _mappings() -> dict[str, Mapping[str, Any]]:
         "text-generation": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         "fill-mask": auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
         "image-classification": auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+        "masked-image-modeling": auto.MODEL_FOR_MASKED_IMAGE_MODELING_MAPPING_NAMES,
         "feature-extraction": auto.MODEL_MAPPING_NAMES,
     }

@@ -17,7 +17,7 @@ from ramda_cli.file_header import read_header
 from ramda_cli.models.files import call_factory, is_file_model, load_factory
 from ramda_cli.models.heads import replace_head_
 from ramda_cli.models.loaded import Preprocessing
-from ramda_cli.models.randomness import example_images
+from ramda_cli.models.randomness import example_images, example_masked_images
 from ramda_cli.observer import Observer
 from ramda_cli.pipeline.describing import read_description
 from ramda_cli.pipeline.devices import choose_device
@@ -101,6 +101,8 @@ def example_inputs(path: Path, document: Mapping[str, Any]) -> ExampleInputs:
     preprocessing = read_description(path, document.get("details")).preprocessing
     if not isinstance(preprocessing, Preprocessing):
         raise FileFormatError(f"{path} holds no probe", hint="write it again with `ramda prune`")
+    if preprocessing.masking is not None:
+        return example_masked_images(preprocessing, preprocessing.masking)
     return (example_images(preprocessing.input_size),)
 
 

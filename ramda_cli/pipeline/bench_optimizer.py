@@ -148,6 +148,10 @@ def bench_optimizer(
         raise BenchError(
             f"{model.name} reads texts", hint="the benchmark trains models that see images"
         )
+    if loaded.preprocessing.masking is not None:
+        raise BenchError(
+            f"{model.name} paints images", hint="the benchmark trains models that tell classes"
+        )
     images = torch.rand(batch, *loaded.preprocessing.input_size, device=chosen)
     labels = torch.randint(loaded.num_classes, (batch,), device=chosen)
     builders = _builders(penalized, reference=reference)

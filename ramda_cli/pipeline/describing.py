@@ -11,6 +11,7 @@ from torch import nn
 from ramda_cli.errors import FileFormatError, ModelError
 from ramda_cli.models.loaded import (
     AnyPreprocessing,
+    Masking,
     Preprocessing,
     SegmentPreprocessing,
     SpeechPreprocessing,
@@ -20,6 +21,7 @@ from ramda_cli.models.transformers_tasks import task_called
 from ramda_cli.tasks import (
     IMAGE_CLASSIFICATION,
     LANGUAGE_MODELING,
+    MASKED_IMAGE_MODELING,
     REGRESSION,
     TEXT_TO_SPEECH,
     Task,
@@ -60,7 +62,7 @@ def describe(
         "task": task.name,
         "metric": task.metric.hub_id,
         "labels": list(labels),
-        "preprocessing": asdict(preprocessing),
+        "preprocessing": {k: v for k, v in asdict(preprocessing).items() if v is not None},
     }
 
 
@@ -80,6 +82,8 @@ def read_description(path: Path, details: object) -> Description:
         labels = tuple(str(label) for label in details["labels"])
         read = _READERS.get(task.name, _texts)
         preprocessing = read(stored)
+        if (stored.get("masking") is not None) != (task is MASKED_IMAGE_MODELING):
+            raise ValueError("the task does not go with the inputs")
     except (KeyError, TypeError, ValueError, OverflowError, ModelError) as error:
         raise FileFormatError(
             f"{path} does not say what its inputs must look like",
@@ -131,6 +135,7 @@ def _images(stored: Mapping[str, Any]) -> Preprocessing:
         std=tuple(float(value) for value in stored["std"]),
         interpolation=str(stored["interpolation"]),
         crop_pct=float(stored["crop_pct"]),
+        masking=None if stored.get("masking") is None else _masking(stored["masking"]),
     )
     channels, height, width = preprocessing.input_size
     sizes = channels in (1, 3) and 1 <= min(height, width) <= max(height, width) <= _LARGEST_SIDE
@@ -140,12 +145,25 @@ def _images(stored: Mapping[str, Any]) -> Preprocessing:
     if not 0 < preprocessing.crop_pct <= 1:
         raise ValueError("a value is out of range")
     str_to_interp_mode(preprocessing.interpolation)
+    masking = preprocessing.masking
+    if masking is not None and (height != width or height % masking.square):
+        raise ValueError("the squares do not fit the image")
     return preprocessing
+
+
+def _masking(stored: Mapping[str, Any]) -> Masking:
+    masking = Masking(int(stored["patch_size"]), int(stored["square"]), float(stored["ratio"]))
+    if masking.patch_size < 1 or masking.square < 1 or masking.square % masking.patch_size:
+        raise ValueError("the patches do not fit the squares")
+    if not 0 < masking.ratio <= 1:
+        raise ValueError("a value is out of range")
+    return masking
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], AnyPreprocessing]] = {
     IMAGE_CLASSIFICATION.name: _images,
     LANGUAGE_MODELING.name: _segments,
+    MASKED_IMAGE_MODELING.name: _images,
     TEXT_TO_SPEECH.name: _speech,
 }
 """By task; the others read texts."""

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from ramda_cli.config.schema import DataConfig, RunConfig
 from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
+from ramda_cli.data.masked_images import with_masks
 from ramda_cli.data.speech import build_speech
 from ramda_cli.data.text import TextBatches, build_segments, build_texts
 from ramda_cli.errors import DataError
 from ramda_cli.models.heads import adapt_head, adapt_labels
 from ramda_cli.models.loaded import (
     LoadedModel,
+    Preprocessing,
     SegmentPreprocessing,
     SpeechPreprocessing,
     TextPreprocessing,
@@ -46,6 +48,9 @@ def load_run(config: RunConfig, observer: Observer | None = None) -> tuple[Loade
         max_length=config.data.max_length,
         seed=seed,
     )
+    if isinstance(loaded.preprocessing, Preprocessing):
+        # What is hidden in training is hidden whenever the model is measured.
+        loaded = replace(loaded, preprocessing=with_masks(loaded.preprocessing, config.data))
     training = config.training
     batches = None
     if training.max_steps is not None:

@@ -31,7 +31,7 @@ _HUB_WEIGHTS: Final = re.compile(rf"hf-hub:({_HUB_ID.pattern})@\w+", re.ASCII)
 _LICENSES: Final = frozenset(
     ("apache-2.0", "apple-amlr", "apple-ascl", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0")
 ) | {"gemma", "mit"}
-_PIPELINES: Final = {"language-modeling": "text-generation"}
+_PIPELINES: Final = {"language-modeling": "text-generation", "masked-image-modeling": None}
 """Tasks of which the hub has no name, by the pipeline that they belong to."""
 _PAPER: Final = "[Huang and Lee, NeurIPS 2024](https://arxiv.org/abs/2403.14398)"
 
@@ -179,6 +179,11 @@ def _call(report: Report, preprocessing: Mapping[str, Any]) -> list[str]:
     if "n_mels" in preprocessing:
         return ["mels, lengths = model.generate(text)  # ids N x L to frames N x T x mels"]
     shape = " x ".join(str(size) for size in preprocessing["input_size"])
+    if "masking" in preprocessing:
+        return [
+            "outputs = model(pixel_values=images, bool_masked_pos=hidden)",
+            f"painted = outputs.reconstruction  # N x {shape}; hidden: N x patches, boolean",
+        ]
     return [f"logits = model(images)  # N x {shape} to N x {report.model.classes}"]
 
 

@@ -11,6 +11,7 @@ from ramda_cli.tasks.classification import (
     TOKEN_CLASSIFICATION,
 )
 from ramda_cli.tasks.embedding import EMBEDDING
+from ramda_cli.tasks.masked_images import MASKED_IMAGE_MODELING
 from ramda_cli.tasks.recurrent import LANGUAGE_MODELING, Carried, is_recurrent
 from ramda_cli.tasks.regression import REGRESSION
 from ramda_cli.tasks.speech import TEXT_TO_SPEECH
@@ -23,6 +24,7 @@ __all__ = [
     "IGNORED",
     "IMAGE_CLASSIFICATION",
     "LANGUAGE_MODELING",
+    "MASKED_IMAGE_MODELING",
     "PACKED",
     "REGRESSION",
     "TEXT2TEXT_GENERATION",

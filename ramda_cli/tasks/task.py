@@ -42,7 +42,7 @@ class Task(Protocol):
     """What a model is for.
 
     `name` is that of the Hugging Face pipelines. Targets of a position that does not count are
-    `IGNORED`.
+    `IGNORED`, NaN where targets are images.
     """
 
     @property

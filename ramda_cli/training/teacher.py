@@ -18,6 +18,8 @@ _LEARNED = 0.9
 def can_teach(model: nn.Module, task: Task, batches: Batches, *, device: torch.device) -> bool:
     """Tell whether a model's loss is well below that of giving every class the same.
 
+    Images that are painted in one colour, the mean, are what every class the same is there.
+
     It is not where weights are random, or the classes are others than those it was trained on.
 
     Args:

@@ -13,6 +13,7 @@ from ramda_cli.tasks import (
     FILL_MASK,
     IGNORED,
     IMAGE_CLASSIFICATION,
+    MASKED_IMAGE_MODELING,
     REGRESSION,
     TEXT2TEXT_GENERATION,
     TEXT_GENERATION,
@@ -110,7 +111,41 @@ def test_an_embedding_is_the_mean_over_the_tokens_there_are() -> None:
     assert meter.value() == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("meter", [IMAGE_CLASSIFICATION, TOKEN_CLASSIFICATION, TEXT_GENERATION])
+def test_painting_is_measured_at_the_hidden_pixels_alone() -> None:
+    task = MASKED_IMAGE_MODELING
+    painted, taught = draws(2, 3, 4, 4), draws(2, 3, 4, 4, seed=2)
+    images, seen = draws(2, 3, 4, 4, seed=1), torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    seen[0, :, :2], seen[1, :, :, 3] = True, True
+    hidden = ~seen.expand_as(images)
+    targets = images.masked_fill(~hidden, math.nan)
+    expected = float((painted.double() - images.double())[hidden].abs().mean())
+    inputs = painted.clone().requires_grad_()
+    loss = task.loss(inputs, targets)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    loss.backward()
+    sign = (painted - images).sign() / hidden.sum()
+    torch.testing.assert_close(inputs.grad, torch.where(hidden, sign, torch.zeros(())))
+    found = float(task.divergence(painted, taught, targets, temperature=4.0))
+    assert found == pytest.approx(float((painted - taught)[hidden].abs().mean()), rel=1e-6)
+    meter = task.meter()
+    meter.update(painted[:1], targets[:1])
+    meter.update(painted[1:], targets[1:])
+    assert meter.value() == pytest.approx(expected, rel=1e-12)
+    nothing = torch.full_like(targets, math.nan)
+    assert float(task.loss(painted, nothing)) == 0.0
+
+
+def test_painted_images_come_after_a_loss_of_the_models_own() -> None:
+    images = draws(2, 3, 4, 4)
+    outputs = {"loss": torch.tensor(1.0), "reconstruction": images, "attentions": draws(2, 1, 5, 5)}
+    assert torch.equal(MASKED_IMAGE_MODELING.read(outputs, {}), images)
+    assert torch.equal(MASKED_IMAGE_MODELING.read([torch.tensor(1.0), images], {}), images)
+
+
+@pytest.mark.parametrize(
+    "meter",
+    [IMAGE_CLASSIFICATION, TOKEN_CLASSIFICATION, TEXT_GENERATION, MASKED_IMAGE_MODELING],
+)
 def test_a_metric_of_nothing_is_not_defined(meter) -> None:
     assert math.isnan(meter.meter().value())
 
