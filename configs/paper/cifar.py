@@ -1,5 +1,7 @@
 """The RAMDA paper's networks for images of 32 x 32: VGG-19, and ResNet-50 with a small stem."""
 
+from collections.abc import Sequence
+
 import timm
 from torch import nn
 
@@ -8,17 +10,15 @@ PREPROCESSING = {
     "mean": (0.4914, 0.4822, 0.4465),
     "std": (0.2470, 0.2435, 0.2616),
 }
+VGG11 = ((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2)
 VGG19 = ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4)
 
 
-def vgg19(num_classes: int = 10, *, divisor: int = 1) -> nn.Sequential:
-    """20.0 M parameters: 16 convolutions with BatchNorm in five stages, and one linear layer.
-
-    With a divisor every layer is so many times narrower.
-    """
+def vgg(stages: Sequence[Sequence[int]], num_classes: int, *, divisor: int = 1) -> nn.Sequential:
+    """Convolutions with BatchNorm in stages, so many times narrower, and one linear layer."""
     layers: list[nn.Module] = []
     in_channels = 3
-    for stage in VGG19:
+    for stage in stages:
         for width in stage:
             channels = width // divisor
             layers.append(nn.Conv2d(in_channels, channels, 3, padding=1, bias=False))
@@ -36,9 +36,14 @@ def resnet50(num_classes: int = 10) -> nn.Module:
     return model
 
 
-def vgg19_narrow() -> nn.Sequential:
-    """0.3 M parameters: an eighth of VGG-19's widths, for a CPU."""
-    return vgg19(divisor=8)
+def vgg19(num_classes: int = 10) -> nn.Sequential:
+    """20.0 M parameters, 16 convolutions."""
+    return vgg(VGG19, num_classes)
+
+
+def vgg11_narrow() -> nn.Sequential:
+    """0.15 M parameters, 8 convolutions of an eighth of VGG-11's widths: for a CPU."""
+    return vgg(VGG11, 10, divisor=8)
 
 
 def vgg19_100() -> nn.Sequential:
