@@ -37,8 +37,10 @@ SOLVERS = {f"{method} {how}" for method in ("RAMDA", "ProxGen")
            for how in ("exact", "PG", "PG unstopped")}  # fmt: skip
 
 
-def loaded_of(run: ComparedRun) -> LoadedModel:
+def loaded_of(path: Path, run: ComparedRun) -> LoadedModel:
     model = run.config.model
+    if path.stem.startswith("subproblem"):  # whose models are those of other files
+        model = model.model_copy(update={"name": "configs/paper/cifar.py:vgg11_narrow"})
     if model.name in SMALLER:
         arguments = {**model.arguments, **SMALLER[model.name]}
         model = model.model_copy(update={"arguments": arguments})
@@ -64,7 +66,7 @@ def test_every_method_takes_a_step(path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(ROOT)
     runs = {run.label: run for run in load_comparison(path, {}, (), seeds=[0]).runs}
     assert (SOLVERS if path.stem.startswith("subproblem") else METHODS) <= runs.keys()
-    loaded = loaded_of(next(iter(runs.values())))
+    loaded = loaded_of(path, next(iter(runs.values())))
     model = loaded.module.train()
     inputs, targets = batch_of(loaded)
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
