@@ -24,7 +24,7 @@ from ramda_cli.config.schema import (
 CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 MODEL_HELP: Final = (
     "A timm name, hf-hub:org/name, a directory of timm or transformers,"
-    " path/to/file.py:factory, or digits-resnet (ships with ramda)."
+    " path/to/file.py:factory, or what ships with ramda: digits-resnet, transformer-xl, tacotron2."
 )
 _DATA_HELP: Final = (
     "digits, a directory of class folders, imagenet, torch/NAME, a parquet file or directory, for"

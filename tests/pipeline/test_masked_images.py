@@ -52,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"name": str(folder), "val_split": "test", "workers": 0}
 
 
-@pytest.fixture(scope="module", params=RUNS)
+@pytest.fixture(scope="module", params=["ranks", pytest.param("channels", marks=pytest.mark.slow)])
 def done(request, model, data, tmp_path_factory) -> tuple[str, Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp(request.param)
     settings = RUNS[request.param]
