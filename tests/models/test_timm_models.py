@@ -115,9 +115,12 @@ def test_arguments_that_cannot_be_are_refused(given, message, hint):
     assert caught.value.hint.startswith(hint)
 
 
-def test_only_libraries_take_arguments():
-    with pytest.raises(ModelError, match="models of timm and transformers, digits-resnet is nei"):
+def test_only_models_by_name_take_arguments(tmp_path):
+    with pytest.raises(ModelError, match="digits-resnet cannot be built with such arguments"):
         load_model(ModelConfig(name="digits-resnet", arguments={"drop_rate": 0.1}))
+    config = ModelConfig(name=f"{tmp_path}/net.py:build", arguments={"drop_rate": 0.1})
+    with pytest.raises(ModelError, match=r"are for models by name, and .* is a factory"):
+        load_model(config)
 
 
 @pytest.mark.parametrize("prefix", ["local-dir:", ""])
