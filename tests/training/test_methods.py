@@ -75,7 +75,7 @@ def test_a_baseline_has_no_regularization_weight(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("method", "lr", "weight"),
-    [("rmda", 3.0, 1e-2), ("proxsgd", 1e-1, 1e-1), ("proxgen", 1e-2, 1.5e-2),
+    [("rmda", 3.0, 1e-2), ("proxsgd", 1e-1, 1e-2), ("proxgen", 1e-2, 1.5e-2),
      pytest.param("proxssi", 1e-2, 1.5e-2, marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_a_method_of_the_paper_ends_with_exact_zeros(method: str, lr: float, weight: float) -> None:
