@@ -18,6 +18,7 @@ from ramda_cli.models.tacotron2 import CHARACTERS
 from tests.data.speech.recordings import write_recordings
 
 pytest.importorskip("librosa")
+pytest.importorskip("soundfile")
 SETTINGS = SpeechPreprocessing(CHARACTERS, n_mels=8)
 
 
