@@ -27,7 +27,6 @@ BUILT_IN = ("digits", "imagenet", "torch/cifar10", "torch/cifar100", "torch/mnis
 _KNOWN = {
     "wikitext": "get Salesforce/wikitext from the Hugging Face hub and write its splits as"
     " train.txt, valid.txt and test.txt",
-    "ljspeech": "get LJSpeech-1.1 from https://keithito.com/LJ-Speech-Dataset/ and unpack it",
 }
 """Data sets that nobody downloads by name here: what to do, by a part of their directory's name."""
 

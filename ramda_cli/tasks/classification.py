@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ramda_cli.tasks.inputs import ExampleInputs
-from ramda_cli.tasks.task import IGNORED, Meter, Metric, leading
+from ramda_cli.tasks.task import IGNORED, MeanMeter, Meter, Metric, leading
 
 ACCURACY = Metric("top-1 accuracy", "accuracy")
 F1 = Metric("F1 of tokens, macro average", "f1")
@@ -63,11 +63,8 @@ class F1Meter:
         return float(f1_score(true, predicted, average="macro"))
 
 
-class PerplexityMeter:
+class PerplexityMeter(MeanMeter):
     """Sums cross-entropies; perplexity is the exponential of their mean over all tokens."""
-
-    def __init__(self) -> None:
-        self._sum, self._total = 0.0, 0
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Take in a batch."""
@@ -76,16 +73,10 @@ class PerplexityMeter:
         total = F.cross_entropy(flat, aims, ignore_index=IGNORED, reduction="sum")
         self.add(float(total), int((aims != IGNORED).sum()))
 
-    def add(self, nats: float, tokens: int) -> None:
-        """Take in the sum of cross-entropies of so many tokens."""
-        self._sum += nats
-        self._total += tokens
-
     def value(self) -> float:
         """Return the perplexity, or the largest power of e that a float holds."""
-        if not self._total:
-            return math.nan
-        return math.exp(min(self._sum / self._total, _MOST_NATS))
+        nats = super().value()
+        return nats if math.isnan(nats) else math.exp(min(nats, _MOST_NATS))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ The targets are the dense model's embeddings y. The loss is the mean of 1 - cos(
 measured is the mean cosine.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,26 +11,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ramda_cli.tasks.inputs import ExampleInputs
-from ramda_cli.tasks.task import Meter, Metric, leading
+from ramda_cli.tasks.task import MeanMeter, Meter, Metric, leading
 
 COSINE = Metric("cosine to the dense embeddings", "cosine_similarity", is_share=False)
 
 
-class CosineMeter:
+class CosineMeter(MeanMeter):
     """Sums cosines."""
-
-    def __init__(self) -> None:
-        self._sum, self._total = 0.0, 0
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Take in a batch."""
         targets = targets.to(outputs.device)
-        self._sum += float(F.cosine_similarity(outputs.double(), targets.double(), dim=-1).sum())
-        self._total += len(targets)
-
-    def value(self) -> float:
-        """Return the mean cosine."""
-        return self._sum / self._total if self._total else math.nan
+        cosines = F.cosine_similarity(outputs.double(), targets.double(), dim=-1)
+        self.add(float(cosines.sum()), len(targets))
 
 
 @dataclass(frozen=True)

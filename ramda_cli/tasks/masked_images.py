@@ -5,36 +5,28 @@ model has seen: what `IGNORED` is among whole numbers. With H the pixels where y
 loss is mean_H |x - y|, what is measured is the same, and a teacher's part is mean_H |x - x_T|.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ramda_cli.tasks.inputs import ExampleInputs, tensors_of
-from ramda_cli.tasks.task import Meter, Metric
+from ramda_cli.tasks.task import MeanMeter, Meter, Metric
 
 L1_ERROR = Metric("L1 error of the hidden pixels", "mae", is_share=False, higher_is_better=False)
 
 _IMAGE_DIMENSIONS = 4
 
 
-class L1Meter:
+class L1Meter(MeanMeter):
     """Sums absolute errors of hidden pixels."""
-
-    def __init__(self) -> None:
-        self._sum, self._total = 0.0, 0
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Take in a batch."""
         targets = targets.to(outputs.device)
         hidden = _hidden(targets)
-        self._sum += float(_errors(outputs.double(), targets.double(), hidden).sum())
-        self._total += int(hidden.sum())
-
-    def value(self) -> float:
-        """Return the mean over all hidden pixels."""
-        return self._sum / self._total if self._total else math.nan
+        total = float(_errors(outputs.double(), targets.double(), hidden).sum())
+        self.add(total, int(hidden.sum()))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ Outputs are frames before and after a postnet, and stop logits, side by side: ba
 as in Tacotron 2 (Shen et al., 2018, arXiv:1712.05884), and so is what is measured.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -18,26 +17,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ramda_cli.tasks.inputs import ExampleInputs, tensors_of
-from ramda_cli.tasks.task import Meter, Metric
+from ramda_cli.tasks.task import MeanMeter, Meter, Metric
 
 LOSS = Metric("loss", "loss", is_share=False, higher_is_better=False)
 
 
-class LossMeter:
+class LossMeter(MeanMeter):
     """Sums the losses of frames."""
-
-    def __init__(self) -> None:
-        self._sum, self._total = 0.0, 0
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Take in a batch."""
         targets = targets.to(outputs.device)
-        self._sum += float(_losses(outputs, targets).double().sum())
-        self._total += int(_counts(targets).sum())
-
-    def value(self) -> float:
-        """Return the mean over all frames."""
-        return self._sum / self._total if self._total else math.nan
+        total = float(_losses(outputs, targets).double().sum())
+        self.add(total, int(_counts(targets).sum()))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A task: what of a model's outputs counts, what training minimises, what validation measures."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +37,22 @@ class Meter(Protocol):
 
     def value(self) -> float:
         """Return the metric over all batches so far; NaN where it is not defined."""
+
+
+class MeanMeter:
+    """Sums something over examples; a subclass adds it, and the mean is measured."""
+
+    def __init__(self) -> None:
+        self._sum, self._total = 0.0, 0
+
+    def add(self, total: float, count: int) -> None:
+        """Take in a sum over so many examples."""
+        self._sum += total
+        self._total += count
+
+    def value(self) -> float:
+        """Return the mean; NaN of nothing."""
+        return self._sum / self._total if self._total else math.nan
 
 
 class Task(Protocol):
