@@ -31,6 +31,13 @@ heavy = {"torch", "timm", "transformers", "datasets", "onnx", "numpy", "scipy"} 
 print(f"{sorted(heavy)} {time.process_time()}", file=sys.stderr)
 """
 
+# What the help cannot do without: the yardstick of how fast this machine is.
+LIBRARIES = """
+import time
+import pydantic.types, typer.rich_utils, yaml
+print(time.process_time())
+"""
+
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 @pytest.mark.parametrize(
@@ -60,17 +67,20 @@ def test_every_command_has_help_with_examples(ramda: Run, command: str, flag: st
 
 
 def test_help_imports_nothing_heavy_and_is_quick() -> None:
-    seconds = []
+    seconds, yardsticks = [], []
     for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-c", HELP_IMPORTS], capture_output=True, text=True, check=True
-        )
+        done = _python(HELP_IMPORTS)
         heavy, _, spent = done.stderr.strip().rpartition(" ")
         assert heavy == "[]"
         assert "prune" in done.stdout
         seconds.append(float(spent))
+        yardsticks.append(float(_python(LIBRARIES).stdout))
     # Processor time, and the best of three: other work on the machine is not ours to measure.
-    assert min(seconds) < 0.5
+    assert min(seconds) < 3 * min(yardsticks)
+
+
+def _python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
 def test_the_version_is_printed(ramda: Run) -> None:
