@@ -200,7 +200,8 @@ class TrainingConfig(_Section):
         threshold_every: steps of which the first takes singular values; when not given 10 with a
             target and 1 with a weight.
         solver: of the subproblem, in `ramda` and `proxgen` with a weight: `pg` is the proximal
-            gradient of the paper, which stops early; `pg-unstopped` takes all 100 iterations.
+            gradient of the paper, which stops early; `pg-unstopped` takes all its iterations, 100,
+            or 5 of ranks.
         regularizer: what the weight multiplies: `group-mcp` shrinks large channels less, or not.
         gamma: of `group-mcp`: at how many times the threshold of zero shrinking ends.
         milestones: epochs at which lr and eps shrink tenfold and the averages restart.

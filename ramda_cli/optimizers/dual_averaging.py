@@ -106,7 +106,7 @@ class RAMDA(DualAveraging):
         thresholds: decides which channels are zero; the weights of `penalties` when not given.
         solver: `exact`; or `pg`, the paper's proximal gradient; or one with settings of its own.
         low_rank_solver: of matrices under a nuclear norm; when not given alternating directions,
-            and with `pg` the paper's proximal gradient.
+            or with proximal gradient as `solver` that of the paper.
         fused: whether steps are taken by kernels, in two passes over memory: wherever they can be
             when None. Kernels want the exact solver, parameters on one device, a CPU with a C++
             compiler or a CUDA device with Triton, fp32 or lower precision, and no nuclear norm.

@@ -28,6 +28,7 @@ from ramda_cli.optimizers.thresholds import FixedWeights, Stateful, ThresholdRul
 from ramda_cli.subproblem import (
     AlternatingDirections,
     LowRankSolver,
+    ProximalGradient,
     ProximalGradientSteps,
     Solver,
     solver_named,
@@ -68,8 +69,8 @@ class ProximalOptimizer(Optimizer, ABC):
         defaults: settings of param_groups that do not give their own.
         thresholds: decides which channels are zero; the weights of `penalties` when not given.
         solver: solves the subproblem of the channels that are not zero.
-        low_rank_solver: solves that of the matrices; when not given alternating directions, and
-            proximal gradient where `solver` is `pg`.
+        low_rank_solver: solves that of the matrices; when not given alternating directions, or
+            proximal gradient where `solver` is that, which then stops early if `solver` does.
 
     Attributes:
         rank_rule: decides the ranks of the matrices in place of their norms' weights; may be set.
@@ -98,13 +99,12 @@ class ProximalOptimizer(Optimizer, ABC):
         self._shard_group = common_group(named[part.name] for part in self._layout.parameters)
         if self._low_rank and is_sharded(named[name] for name in self._low_rank):
             raise ValueError("a nuclear norm needs whole matrices, and these are sharded")
-        paper = ProximalGradientSteps() if solver == "pg" else AlternatingDirections()
-        self._low_rank_solver = low_rank_solver or paper
         self.rank_rule: RankRule | None = None
         self.threshold_every = 1
         self._penalized = [(part, named[part.name]) for part in self._layout.parameters]
         self.thresholds = thresholds
         self._solver = solver_named(solver) if isinstance(solver, str) else solver
+        self._low_rank_solver = low_rank_solver or _solver_of_ranks(self._solver)
         self._active: tuple[frozenset[str], ActivePenalties] | None = None
         self.certificate: Float[Tensor, ""] = torch.zeros(())
 
@@ -399,6 +399,14 @@ class ProximalOptimizer(Optimizer, ABC):
         if copied:
             masters = [each.state["master"] for each in copied]
             torch._foreach_copy_([each.parameter for each in copied], masters)
+
+
+def _solver_of_ranks(solver: Solver) -> LowRankSolver:
+    if not isinstance(solver, ProximalGradient):
+        return AlternatingDirections()
+    if solver.relative_decrease is None:
+        return ProximalGradientSteps(relative_decrease=None)
+    return ProximalGradientSteps()
 
 
 def _sorted_out(

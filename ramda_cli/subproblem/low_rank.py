@@ -175,16 +175,16 @@ class ProximalGradientSteps:
     It stops when an iteration lowered no objective by more than `relative_decrease` of its size.
 
     Attributes:
-        relative_decrease: >= 0.
+        relative_decrease: >= 0; None takes all iterations.
         max_iterations: at least 1.
     """
 
-    relative_decrease: float = 1e-3
+    relative_decrease: float | None = 1e-3
     max_iterations: int = 5
 
     def __post_init__(self) -> None:
         """Raise ValueError where a setting is out of its range."""
-        _check("relative_decrease", self.relative_decrease, self.max_iterations)
+        _check("relative_decrease", self.relative_decrease or 0.0, self.max_iterations)
 
     def solve(
         self,
@@ -206,13 +206,16 @@ class ProximalGradientSteps:
             last, p = p, found.matrix
             smooth = (0.5 * d * p.square() - w * p).sum((-2, -1))
             objective = smooth + shrinkage * found.nuclear_norm
-            if before is not None and bool(
-                (before - objective <= self.relative_decrease * before.abs()).all()
-            ):
+            if before is not None and self._stops(before, objective):
                 break
             before = objective
         certificate = torch.linalg.matrix_norm((d - at) * (p - last))
         return LowRankSolution(p, found.rank, certificate, iterations)
+
+    def _stops(self, before: Float[Tensor, " batch"], objective: Float[Tensor, " batch"]) -> bool:
+        if self.relative_decrease is None:
+            return False
+        return bool((before - objective <= self.relative_decrease * before.abs()).all())
 
 
 def _balance(primal: Float[Tensor, " batch"], moved: Float[Tensor, " batch"]) -> Tensor:

@@ -19,7 +19,7 @@ from ramda_cli.optimizers import (
     carry_state_,
 )
 from ramda_cli.regularizers import GroupLasso, NuclearNorm
-from ramda_cli.subproblem import AlternatingDirections, ProximalGradientSteps
+from ramda_cli.subproblem import AlternatingDirections, ProximalGradient, ProximalGradientSteps
 from tests.optimizers.problems import group, parameters, set_gradients
 
 EXACT = AlternatingDirections(tolerance=1e-12, max_iterations=5000)
@@ -219,14 +219,17 @@ def test_other_penalties_are_refused_and_any_iterable_is_taken() -> None:
 
 def test_the_papers_solver_is_its_proximal_gradient() -> None:
     paper: dict[str, Any] = {"low_rank_solver": ProximalGradientSteps()}
+    unstopped: dict[str, Any] = {"solver": ProximalGradient(relative_decrease=None)}
+    five: dict[str, Any] = {"low_rank_solver": ProximalGradientSteps(relative_decrease=None)}
     found = []
-    for settings in ({}, {"solver": "pg"}, paper):
+    for settings in ({}, {"solver": "pg"}, paper, unstopped, five):
         named = parameters()
         optimizer = RAMDA(named.items(), low_rank(0.1), lr=0.1, **settings)
         set_gradients(named, 0)
         optimizer.step()
         found.append(float(optimizer.certificate))
     assert found[1] == found[2] != found[0]
+    assert found[3] == found[4] != found[0]
 
 
 def test_low_precision_is_the_rounded_master_after_snapping() -> None:

@@ -121,6 +121,15 @@ def test_proximal_gradient_goes_to_the_same_solution() -> None:
     assert float(few.certificate) > float(found.certificate)
 
 
+def test_proximal_gradient_stops_early_unless_told_not_to() -> None:
+    w, d = problem(16, 12, 1.0)
+    limit = shrinkage_of(w, 0.2)
+    start = EXACT.solve(w, d, limit, start=torch.zeros_like(w)).matrix
+    assert ProximalGradientSteps().solve(w, d, limit, start=start).iterations == 2
+    unstopped = ProximalGradientSteps(relative_decrease=None)
+    assert unstopped.solve(w, d, limit, start=start).iterations == 5
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"tolerance": -1.0}, "tolerance must be >= 0"), ({"max_iterations": 0}, "at least 1")],
