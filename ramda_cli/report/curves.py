@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, Final
 
 from ramda_cli.report.document import EpochEntry
@@ -24,6 +25,14 @@ _INK, _QUIET, _RULE, *_LINES = _COLORS
 _ACCENT, _SECOND, _THIRD, *_ = _LINES
 
 _MOST_MARKERS: Final = 40
+
+_Dashes = str | tuple[int, tuple[float, ...]]
+_SOLID: Final = ("-",)
+# Of one more kind than there are colours, so that more lines than these differ too; and what lies
+# below others shows through them.
+_DASHED: Final[Sequence[_Dashes]] = (
+    "-", *((0, on_off) for on_off in ((5, 2), (2, 1.5), (6, 2, 1.5, 2), (3, 3), (1, 1.5), (9, 3))),
+)  # fmt: skip
 
 _Value = Callable[[EpochEntry], float | None]
 
@@ -105,9 +114,9 @@ def draw_scatter(
 
 
 def draw_lines(series: Sequence[Series], *, title: str, in_percent: bool) -> str:
-    """Return an SVG element with a line for each of up to six methods over epochs."""
+    """Return an SVG element with a line for each method over epochs."""
     curves = [(each.name, each.points) for each in series]
-    return _draw(title, curves, inches=(6.4, 3.2), in_percent=in_percent)
+    return _draw(title, curves, dashes=_DASHED, inches=(6.4, 3.2), in_percent=in_percent)
 
 
 def _points(
@@ -121,6 +130,7 @@ def _draw(
     title: str,
     curves: Sequence[tuple[str, Sequence[tuple[float, float]]]],
     *,
+    dashes: Sequence[_Dashes] = _SOLID,
     log: bool = False,
     removal: int | None = None,
     inches: tuple[float, float] = (4.8, 2.6),
@@ -129,10 +139,14 @@ def _draw(
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     with _figure(title, inches) as (figure, axes):
-        for (name, points), color in zip(curves, _LINES, strict=False):
+        looks = zip(curves, cycle(_LINES), cycle(dashes), strict=False)
+        for (name, points), color, style in looks:
             if points:
                 marker = "." if len(points) <= _MOST_MARKERS else ""
-                axes.plot(*zip(*points, strict=True), color=color, label=name, marker=marker)
+                axes.plot(
+                    *zip(*points, strict=True),
+                    color=color, label=name, marker=marker, linestyle=style,
+                )  # fmt: skip
         if removal is not None:
             axes.axvline(removal, color=_QUIET, linewidth=1, linestyle=":")
         _style(axes, title)

@@ -1,5 +1,7 @@
 """Methods side by side: a table of means over seeds, and the paper's figures."""
 
+import math
+
 from markupsafe import Markup
 from rich.console import Console
 
@@ -100,6 +102,10 @@ def _with_deviation(found: Measured | None, *, is_share: bool = True) -> str:
     shown = measured(found.mean, is_share=is_share)
     if found.deviation is None:
         return shown
+    if not is_share and 0 < found.deviation < abs(found.mean) < 10_000:
+        # Two digits of the deviation, and the mean no finer than that.
+        digits = max(0, 1 - math.floor(math.log10(found.deviation)))
+        return f"{found.mean:.{digits}f} ± {found.deviation:.{digits}f}"
     return f"{shown} ± {measured(found.deviation, is_share=is_share)}"
 
 
@@ -118,11 +124,15 @@ def _figures(comparison: MethodComparison) -> list[str]:
     first = comparison.runs[0]
     last = comparison.epochs - max(3, comparison.epochs // 10)
 
+    def trained(entry: EpochEntry) -> float | None:
+        # That of random weights would leave the rest of the curve flat.
+        return entry.metric if entry.epoch > 0 else None
+
     def late(entry: EpochEntry) -> float | None:
         return structure_of(entry) if entry.epoch >= last else None
 
     panels = [
-        (first.metric, lambda entry: entry.metric, first.is_share),
+        (first.metric, trained, first.is_share),
         (comparison.structure, structure_of, True),
         (f"{comparison.structure} over the last epochs", late, True),
         ("change of the zero set", lambda entry: entry.zero_set_change, True),

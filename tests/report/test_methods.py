@@ -1,6 +1,7 @@
 """Methods side by side: means, deviations, curves, and how they are shown."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -89,3 +90,19 @@ def test_it_is_shown_everywhere() -> None:
     assert page.count("<svg") == 3
     assert "top-1 &lt;b&gt;" in page
     assert "top-1 <b>" not in page
+
+
+def test_another_metric_is_shown_as_finely_as_it_is_known() -> None:
+    runs = tuple(
+        replace(run, value=value, is_share=False)
+        for run, value in zip(COMPARISON.runs[:2], (122.75, 122.95), strict=True)
+    )
+    shown = comparison_markdown(build_comparison(replace(COMPARISON, runs=runs)))
+    assert "122.85 ± 0.14" in shown
+
+
+def test_every_method_has_its_line() -> None:
+    runs = tuple(a_run(f"method {n}", 0, 0.5, (0.0, 0.1 * n, 0.1 * n, 0.2)) for n in range(8))
+    page = comparison_html(build_comparison(replace(COMPARISON, runs=runs)))
+    legends = page.count(">method 7</text>")
+    assert legends == page.count("<svg") > 0
