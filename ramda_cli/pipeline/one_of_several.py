@@ -2,7 +2,7 @@
 
 from ramda_cli.config.loading import load_config
 from ramda_cli.config.schema import RunConfig
-from ramda_cli.errors import FileFormatError
+from ramda_cli.errors import FileFormatError, Interrupted
 from ramda_cli.file_header import read_header_report
 from ramda_cli.observer import Observer
 from ramda_cli.pipeline.prune import prune
@@ -27,7 +27,11 @@ def run_once(run: RunConfig, observer: Observer, *, number: int, of: int) -> Non
         observer.note(f"{name} is there already")
         return
     observer.note(f"run {number} of {of}: {name}")
-    prune(run, observer, resume=_begun(run))
+    try:
+        prune(run, observer, resume=_begun(run))
+    except Interrupted as stopped:
+        hint = "the same command goes on where it stopped, and leaves finished runs alone"
+        raise Interrupted(str(stopped), hint=hint) from stopped
 
 
 def _finished(run: RunConfig) -> bool:

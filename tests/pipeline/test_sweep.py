@@ -8,7 +8,7 @@ import pytest
 
 from ramda_cli.config.loading import load_config
 from ramda_cli.config.schema import RunConfig
-from ramda_cli.errors import TargetError
+from ramda_cli.errors import Interrupted, TargetError
 from ramda_cli.observer import SilentObserver
 from ramda_cli.pipeline import SweepSettings, sweep
 
@@ -71,3 +71,16 @@ def test_what_is_finished_stays_when_a_target_cannot_be_reached(tmp_path: Path) 
     with pytest.raises(TargetError, match="cannot be reached"):
         sweep(config(tmp_path), settings, SilentObserver())
     assert len(json.loads((tmp_path / "sweep.json").read_text())["points"]) == 1
+
+
+def test_an_interrupted_sweep_says_that_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: object, **settings: object) -> None:
+        del args, settings
+        raise Interrupted("interrupted; it is marked", hint="`ramda prune --resume` goes on")
+
+    monkeypatch.setattr("ramda_cli.pipeline.one_of_several.prune", stop)
+    with pytest.raises(Interrupted, match="it is marked") as caught:
+        sweep(config(tmp_path), SETTINGS, SilentObserver())
+    assert "the same command goes on" in str(caught.value.hint)
