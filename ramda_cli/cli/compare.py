@@ -36,6 +36,7 @@ def compare(
     epochs: options.Epochs = None,
     device: options.Device = None,
     output: options.Output = None,
+    overwrite: options.Overwrite = None,
     json: options.Json = False,
 ) -> None:
     """Train by each method of a file, over seeds; show metric, structure and time side by side.
@@ -48,7 +49,7 @@ def compare(
       ramda compare configs/paper/logistic-mnist.yaml --methods RAMDA,ProxGen --seeds 0
     """
     # Each file is read before anything runs.
-    given = {"training.epochs": epochs, "training.device": device}
+    given = {"training.epochs": epochs, "training.device": device, "output.overwrite": overwrite}
     comparisons = [
         load_comparison(
             path, given, sets or (),

@@ -45,6 +45,7 @@ def sweep(
     methods: Methods = "ramda",
     seeds: Seeds = "0",
     output: options.Output = None,
+    overwrite: options.Overwrite = None,
     onnx: options.Onnx = None,
     json: options.Json = False,
 ) -> None:
@@ -71,6 +72,7 @@ def sweep(
         "training.cutmix": cutmix,
         "training.device": device,
         "output.directory": output,
+        "output.overwrite": overwrite,
         "output.onnx": onnx,
         "target": {metric: amounts[0]},
     }

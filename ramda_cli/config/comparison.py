@@ -24,11 +24,19 @@ class ComparedRun:
         label: of its method.
         seed: of the run.
         config: of the run, without its directory.
+        chosen: whether it is to be made; another is shown where it is there.
     """
 
     label: str
     seed: int
     config: RunConfig
+    chosen: bool = True
+
+    @property
+    def directory(self) -> str:
+        """Its name, of letters, digits and hyphens."""
+        plain = "".join(c if c.isalnum() else "-" for c in self.label.lower()).strip("-")
+        return f"{plain}-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Comparison:
 
     Attributes:
         name: of the file, without its suffix.
-        runs: every method with every seed, the seeds of a method together.
+        runs: every method of the file with every seed, the seeds of a method together.
     """
 
     name: str
@@ -62,7 +70,8 @@ def load_comparison(
         seeds: in place of the file's.
 
     Raises:
-        ConfigError: the file compares nothing, or a setting of a run is wrong.
+        ConfigError: the file compares nothing, a setting of a run is wrong, or two labels name
+            one directory.
     """
     document = read_document(path)
     methods, own_seeds = document.pop("methods", None), document.pop("seeds", [0])
@@ -72,23 +81,29 @@ def load_comparison(
     if unknown:
         known = ", ".join(map(str, methods))
         raise ConfigError(f"{path} has no method {unknown[0]!r}", hint=f"it has {known}")
-    chosen = seeds or own_seeds
-    if not _are_seeds(chosen):
-        raise ConfigError(
-            f"seeds must be different whole numbers from 0, got {chosen!r}",
-            hint="for example seeds: [0, 1, 2]",
-        )
-    runs = []
+    for given_seeds in (own_seeds, seeds or own_seeds):
+        if not _are_seeds(given_seeds):
+            raise ConfigError(
+                f"seeds must be different whole numbers from 0, got {given_seeds!r}",
+                hint="for example seeds: [0, 1, 2]",
+            )
+    chosen_seeds = seeds or own_seeds
+    runs: dict[str, ComparedRun] = {}
     for label, settings in methods.items():
-        if labels and label not in labels:
-            continue
         if not isinstance(settings, dict):
             raise ConfigError(f"methods.{label} must be settings of training", hint=_EXAMPLE)
         own: dict[str, Any] = {f"training.{key}": value for key, value in settings.items()}
-        for seed in chosen:
+        for seed in dict.fromkeys((*own_seeds, *chosen_seeds)):
             given = {**own, **overrides, "training.seed": seed}
-            runs.append(ComparedRun(str(label), seed, build_config(document, given, sets)))
-    return Comparison(path.stem, tuple(runs))
+            chosen = (not labels or label in labels) and seed in chosen_seeds
+            run = ComparedRun(str(label), seed, build_config(document, given, sets), chosen=chosen)
+            other = runs.setdefault(run.directory, run)
+            if other is not run:
+                raise ConfigError(
+                    f"methods {other.label!r} and {run.label!r} share a directory, {run.directory}",
+                    hint="give them names that differ in a letter or digit",
+                )
+    return Comparison(path.stem, tuple(runs.values()))
 
 
 def _are_seeds(seeds: object) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ramda_cli.config.comparison import ComparedRun, Comparison
 from ramda_cli.config.schema import RunConfig
 from ramda_cli.observer import Observer
-from ramda_cli.pipeline.one_of_several import run_once
+from ramda_cli.pipeline.one_of_several import is_there, run_once
 from ramda_cli.pipeline.workspace import Workspace
 from ramda_cli.report.methods import MethodComparison, MethodRun, structure_of
 from ramda_cli.report.methods_view import comparison_html, comparison_markdown
@@ -17,7 +17,7 @@ from ramda_cli.report.plain import build_comparison, parse_report
 def compare(
     comparisons: Sequence[Comparison], directory: Path, observer: Observer
 ) -> list[dict[str, object]]:
-    """Run what each comparison names; what is finished is not repeated.
+    """Run what each comparison names; what is finished is not repeated, and stays in the table.
 
     Args:
         comparisons: each gets a directory of its name in `directory`, and in it one of each run,
@@ -28,28 +28,17 @@ def compare(
     Raises:
         RamdaError: as `prune`; what was finished before stays.
     """
-    total = sum(len(comparison.runs) for comparison in comparisons)
+    total = sum(run.chosen for comparison in comparisons for run in comparison.runs)
     number, documents = 0, []
     for comparison in comparisons:
         workspace = Workspace(directory / comparison.name)
-        done: list[MethodRun] = []
+        document: dict[str, object] = {}
         for compared in comparison.runs:
+            if not compared.chosen:
+                continue
             number += 1
-            run = _placed(compared, workspace.directory)
-            run_once(run, observer, number=number, of=total)
-            measured, device = _measured(compared.label, run)
-            done.append(measured)
-            document = build_comparison(
-                MethodComparison(
-                    name=comparison.name,
-                    model=run.model.name,
-                    data=run.data.name,
-                    epochs=run.training.epochs,
-                    structure=_structure(run),
-                    device=device,
-                    runs=tuple(done),
-                )
-            )
+            run_once(_placed(compared, workspace.directory), observer, number=number, of=total)
+            document = _all_there(comparison, workspace.directory)
             workspace.write_text("comparison.json", json.dumps(document, indent=2) + "\n")
             workspace.write_text("comparison.md", comparison_markdown(document))
             workspace.write_text("comparison.html", comparison_html(document))
@@ -58,10 +47,28 @@ def compare(
 
 
 def _placed(compared: ComparedRun, directory: Path) -> RunConfig:
-    plain = "".join(c if c.isalnum() else "-" for c in compared.label.lower()).strip("-")
-    place = directory / f"{plain}-{compared.seed}"
-    output = compared.config.output.model_copy(update={"directory": place, "overwrite": True})
+    place = directory / compared.directory
+    output = compared.config.output.model_copy(update={"directory": place})
     return compared.config.model_copy(update={"output": output})
+
+
+def _all_there(comparison: Comparison, directory: Path) -> dict[str, object]:
+    """Return the document of all runs that are finished, in the order of the file."""
+    placed = [(each.label, _placed(each, directory)) for each in comparison.runs]
+    finished = [(label, run) for label, run in placed if is_there(run)]
+    measured = [_measured(label, run) for label, run in finished]
+    run = finished[-1][1]
+    return build_comparison(
+        MethodComparison(
+            name=comparison.name,
+            model=run.model.name,
+            data=run.data.name,
+            epochs=run.training.epochs,
+            structure=_structure(run),
+            device=", ".join(dict.fromkeys(device for _, device in measured)),
+            runs=tuple(each for each, _ in measured),
+        )
+    )
 
 
 def _structure(run: RunConfig) -> str:

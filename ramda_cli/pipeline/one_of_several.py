@@ -1,55 +1,43 @@
 """One run among several that belong together: made, gone on with, or there already."""
 
-from ramda_cli.config.loading import load_config
 from ramda_cli.config.schema import RunConfig
-from ramda_cli.errors import FileFormatError, Interrupted
-from ramda_cli.file_header import read_header_report
+from ramda_cli.errors import ConfigError, Interrupted
 from ramda_cli.observer import Observer
 from ramda_cli.pipeline.prune import prune
-from ramda_cli.pipeline.workspace import INCOMPLETE, Workspace
-from ramda_cli.report.plain import parse_report
+from ramda_cli.pipeline.resuming import other_setting
+from ramda_cli.pipeline.workspace import Workspace
+
+
+def is_there(run: RunConfig) -> bool:
+    """Tell whether a directory holds the result of these settings."""
+    workspace = Workspace(run.output.directory)
+    return workspace.finished and other_setting(workspace, run) is None
 
 
 def run_once(run: RunConfig, observer: Observer, *, number: int, of: int) -> None:
     """Prune, unless a directory holds the result; go on with what was interrupted.
 
     Args:
-        run: with a directory of its own.
+        run: with a directory of its own. A run of other settings there is replaced if its output
+            may be overwritten.
         observer: is told of it.
         number: its place among the runs.
         of: how many there are.
 
     Raises:
+        ConfigError: the directory holds a run of other settings.
         RamdaError: as `prune`.
     """
     name = run.output.directory.name
-    if _finished(run):
+    if is_there(run):
         observer.note(f"{name} is there already")
         return
+    other = other_setting(Workspace(run.output.directory), run)
+    if other is not None and not run.output.overwrite:
+        raise ConfigError(other, hint="choose another -o, or replace it with --overwrite")
     observer.note(f"run {number} of {of}: {name}")
     try:
-        prune(run, observer, resume=_begun(run))
+        prune(run, observer, resume=other is None)
     except Interrupted as stopped:
         hint = "the same command goes on where it stopped, and leaves finished runs alone"
         raise Interrupted(str(stopped), hint=hint) from stopped
-
-
-def _finished(run: RunConfig) -> bool:
-    """Tell whether a directory holds the result of these very settings."""
-    directory = run.output.directory
-    if not (directory / "report.json").is_file() or (directory / INCOMPLETE).exists():
-        return False
-    try:
-        report = parse_report(read_header_report(directory / "model.safetensors"))
-    except FileFormatError:
-        return False
-    return report.reproducibility.config == run.model_dump(mode="json")
-
-
-def _begun(run: RunConfig) -> bool:
-    """Tell whether a directory holds an unfinished run of these very settings."""
-    workspace = Workspace(run.output.directory)
-    settings = workspace.path("config.yaml")
-    if not (workspace.unfinished and settings.is_file()):
-        return False
-    return load_config(settings, {}, ()) == run

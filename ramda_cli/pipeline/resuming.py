@@ -127,20 +127,36 @@ def find_earlier(workspace: Workspace, config: RunConfig) -> Earlier | None:
     return Earlier(run, state, decided if decided.is_file() else None)
 
 
-def _require_same(workspace: Workspace, config: RunConfig) -> None:
-    """Refuse to go on with a run under other settings, if it has come to write its own."""
-    written, directory = workspace.path("config.yaml"), workspace.directory
+def other_setting(workspace: Workspace, config: RunConfig) -> str | None:
+    """Return how the run in a directory differs from one of these settings; None where it does not.
+
+    A run that has not come to write its settings has none that differ.
+
+    Raises:
+        ConfigError: what it has written cannot be read.
+    """
+    written = workspace.path("config.yaml")
     if not written.is_file():
-        return
+        return None
     before, now = flat_settings(load_config(written, {}, ())), flat_settings(config)
     for key in sorted(before.keys() | now.keys()):
         if key.startswith(_MAY_DIFFER) or before.get(key) == now.get(key):
             continue
+        return (
+            f"the run in {workspace.directory} has {key} {_shown(before.get(key))}, and"
+            f" {_shown(now.get(key))} is asked for"
+        )
+    return None
+
+
+def _require_same(workspace: Workspace, config: RunConfig) -> None:
+    """Refuse to go on with a run under other settings, if it has come to write its own."""
+    other = other_setting(workspace, config)
+    if other is not None:
         raise ConfigError(
-            f"the run in {directory} has {key} {_shown(before.get(key))}, and"
-            f" {_shown(now.get(key))} is asked for",
-            hint=f"`ramda prune --resume -o {directory}` alone goes on with it; for another run"
-            " choose another -o, or --overwrite",
+            other,
+            hint=f"`ramda prune --resume -o {workspace.directory}` alone goes on with it; for"
+            " another run choose another -o, or --overwrite",
         )
 
 

@@ -70,7 +70,7 @@ def _runs(config: RunConfig, settings: SweepSettings) -> Iterator[RunConfig]:
                             update={"method": method, "seed": seed}
                         ),
                         "output": config.output.model_copy(
-                            update={"directory": config.output.directory / name, "overwrite": True}
+                            update={"directory": config.output.directory / name}
                         ),
                     }
                 )

@@ -36,7 +36,19 @@ def test_every_method_is_run_with_every_seed(tmp_path: Path) -> None:
 
 def test_some_methods_and_other_seeds(tmp_path: Path) -> None:
     runs = load_comparison(written(tmp_path), {}, (), labels=["dense"], seeds=[7]).runs
-    assert [(run.label, run.seed, run.config.training.seed) for run in runs] == [("dense", 7, 7)]
+    chosen = [run for run in runs if run.chosen]
+    assert [(run.label, run.seed, run.config.training.seed) for run in chosen] == [("dense", 7, 7)]
+    # The others are known, to be shown where they are there.
+    others = [(run.label, run.seed) for run in runs if not run.chosen]
+    assert others == [
+        ("RAMDA", 0), ("RAMDA", 3), ("RAMDA", 7), ("dense", 0), ("dense", 3),
+    ]  # fmt: skip
+
+
+def test_labels_that_would_share_a_directory_are_refused(tmp_path: Path) -> None:
+    text = TEXT.replace("dense:", "ramda+:")
+    with pytest.raises(ConfigError, match="'RAMDA' and 'ramda\\+' share a directory, ramda-0"):
+        load_comparison(written(tmp_path, text), {}, ())
 
 
 @pytest.mark.parametrize(

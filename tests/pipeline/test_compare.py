@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from ramda_cli.config.comparison import load_comparison
+from ramda_cli.errors import ConfigError
 from ramda_cli.observer import SilentObserver
 from ramda_cli.pipeline import compare
 from tests.pipeline.recording import Recorder
@@ -19,11 +22,11 @@ def logistic():
 """
 
 
-def test_methods_are_run_measured_and_shown(tmp_path: Path) -> None:
-    (tmp_path / "model.py").write_text(FACTORY)
-    path = tmp_path / "logistic.yaml"
+def written(folder: Path) -> Path:
+    (folder / "model.py").write_text(FACTORY)
+    path = folder / "logistic.yaml"
     path.write_text(f"""
-model: {{name: '{tmp_path}/model.py:logistic'}}
+model: {{name: '{folder}/model.py:logistic'}}
 data: {{name: digits, limit: 128, batch_size: 32, augment: none}}
 structure: {{penalize: paper}}
 training: {{epochs: 4, milestones: [2], device: cpu}}
@@ -33,7 +36,11 @@ methods:
   SGD, dense: {{method: proxsgd, lr: 1e-1, weight: 0.0}}
 seeds: [0]
 """)
-    comparison = load_comparison(path, {}, ())
+    return path
+
+
+def test_methods_are_run_measured_and_shown(tmp_path: Path) -> None:
+    comparison = load_comparison(written(tmp_path), {}, ())
     (document,) = compare([comparison], tmp_path / "out", SilentObserver())
     ramda, dense = document["runs"]
     assert (ramda["label"], ramda["directory"]) == ("RAMDA", "ramda-0")
@@ -52,3 +59,28 @@ seeds: [0]
     again = Recorder()
     assert compare([comparison], tmp_path / "out", again) == [document]
     assert again.notes == ["ramda-0 is there already", "sgd--dense-0 is there already"]
+
+
+def test_finished_runs_stay_in_the_table_and_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = written(tmp_path), tmp_path / "out"
+    short = {"training.epochs": 1, "training.milestones": []}
+    compare([load_comparison(path, short, ())], out, SilentObserver())
+    # The same directory by another name.
+    monkeypatch.chdir(tmp_path)
+    (document,) = compare(
+        [load_comparison(path, short, (), labels=["RAMDA"])], Path("out"), again := Recorder()
+    )
+    assert again.notes == ["ramda-0 is there already"]
+    assert [run["label"] for run in document["runs"]] == ["RAMDA", "SGD, dense"]
+    before = (out / "logistic" / "ramda-0" / "report.json").read_bytes()
+    longer = {**short, "training.epochs": 2}
+    with pytest.raises(ConfigError, match=r"ramda-0 has training\.epochs 1, and 2 is") as caught:
+        compare([load_comparison(path, longer, ())], out, SilentObserver())
+    assert caught.value.hint == "choose another -o, or replace it with --overwrite"
+    assert (out / "logistic" / "ramda-0" / "report.json").read_bytes() == before
+    replacing = load_comparison(path, {**longer, "output.overwrite": True}, (), labels=["RAMDA"])
+    (document,) = compare([replacing], out, SilentObserver())
+    # What is not of these settings is not shown beside it.
+    assert [(run["label"], len(run["history"])) for run in document["runs"]] == [("RAMDA", 3)]
