@@ -79,7 +79,10 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="sets")
     options = parser.parse_args()
     sets = [*options.sets, f"training.epochs={options.rounds + 1}", "training.milestones=[]"]
-    runs = load_comparison(options.config, {}, sets, seeds=[0]).runs
+    runs = [run for run in load_comparison(options.config, {}, sets, seeds=[0]).runs if run.chosen]
+    settings = runs[0].config.structure
+    if settings.penalize != "paper" and settings.low_rank != ("*",):
+        parser.error("only comparisons of the paper's groups, or of ranks everywhere, are timed")
     trainers = {run.label: Trainer(run.config) for run in runs}
     trainers[ADAMW] = Trainer(runs[0].config, adamw=True)
     rounds: list[dict[str, float]] = []

@@ -55,7 +55,8 @@ def images(side: int, batch: int = 2) -> Tensor:
 
 
 SLOW = ("densenet121", "deit_tiny_distilled_patch16_224", "efficientnet_b0", "mixer_s32_224",
-        "regnetx_002", "vgg11_bn", "vgg19_bn")  # fmt: skip
+        "mobilenetv3_small_050", "regnetx_002", "resnet18", "resnet50", "vgg11_bn",
+        "vgg19_bn")  # fmt: skip
 
 
 @pytest.mark.parametrize(

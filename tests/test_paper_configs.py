@@ -64,7 +64,8 @@ def batch_of(loaded: LoadedModel) -> tuple[ExampleInputs, Tensor]:
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
 def test_every_method_takes_a_step(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    runs = {run.label: run for run in load_comparison(path, {}, (), seeds=[0]).runs}
+    comparison = load_comparison(path, {}, (), seeds=[0])
+    runs = {run.label: run for run in comparison.runs if run.chosen}
     assert (SOLVERS if path.stem.startswith("subproblem") else METHODS) <= runs.keys()
     loaded = loaded_of(path, next(iter(runs.values())))
     model = loaded.module.train()
@@ -91,3 +92,71 @@ def test_every_method_takes_a_step(path: Path, monkeypatch: pytest.MonkeyPatch) 
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(start[name])
+
+
+# Epochs or steps, milestones, batch; then (weight, lr, c0) of each method, from the paper's table.
+EIGHT = 1000, (200, 400, 600, 800), 128
+NUMBERS: dict[str, tuple[tuple[int, tuple[int, ...], int], dict[str, tuple[float, ...]]]] = {
+    "logistic-mnist": ((500, (100, 200, 300, 400), 128), {
+        "RAMDA": (1e-3, 1e-2, 1e-2), "RMDA": (1e-3, 1e-1, 1e-1), "ProxSGD": (1e-3, 1e-1),
+        "ProxGen": (1e-3, 1e-3), "ProxSSI": (1e-3, 1e-3),
+    }),
+    "vgg19-cifar10": (EIGHT, {
+        "RAMDA": (8e-7, 1e-2, 1e-2), "RMDA": (1.5e-4, 1e-1, 1e-1), "ProxSGD": (3e-5, 1e-1),
+        "ProxGen": (1e-6, 1e-3), "ProxSSI": (1e-6, 1e-3),
+    }),
+    "vgg19-cifar100": (EIGHT, {
+        "RAMDA": (2e-7, 1e-2, 1e-2), "RMDA": (1e-4, 1e-1, 1e-1), "ProxSGD": (4e-5, 1e-1),
+        "ProxGen": (1e-6, 1e-3), "ProxSSI": (1e-6, 1e-3),
+    }),
+    "resnet50-cifar10": (EIGHT, {
+        "RAMDA": (1e-6, 1e-2, 1e-2), "RMDA": (5e-5, 1e-1, 1e-1), "ProxSGD": (5e-5, 1e-1),
+        "ProxGen": (5e-7, 1e-3), "ProxSSI": (5e-7, 1e-3),
+    }),
+    "resnet50-cifar100": (EIGHT, {
+        "RAMDA": (5e-7, 1e-2, 1e-2), "RMDA": (2e-4, 1e-1, 1e-1), "ProxSGD": (4e-5, 1e-1),
+        "ProxGen": (1e-6, 1e-3), "ProxSSI": (1e-6, 1e-3),
+    }),
+    "resnet50-imagenet": ((160, (40, 80, 120), 256), {
+        "RAMDA": (4e-7, 1e-2, 1e-2), "RMDA": (1.35e-5, 1.0, 1e-1), "ProxSGD": (1.25e-5, 1e-1),
+        "ProxGen": (1.3e-7, 1e-3),
+    }),
+    "tacotron2-ljspeech": ((1000, (), 0), {
+        "RAMDA": (6e-7, 2.5e-3), "RMDA": (1e-6, 2.5), "ProxSGD": (2.5e-6, 1.0),
+        "ProxGen": (8e-7, 1e-3),
+    }),
+    "transformer-xl-wikitext103": ((0, (), 64), {
+        "RAMDA": (1.25e-7, 5e-3), "RMDA": (1.65e-7, 25.0), "ProxSGD": (2.5e-7, 10.0),
+        "ProxGen": (1.75e-7, 2.5e-4),
+    }),
+    "mlp-fashion-mnist": ((300, (100, 200), 128), {
+        "RAMDA": (1e-3, 1e-2, 1e-1), "RMDA": (5e-3, 1e-1, 1e-1), "ProxSGD": (5e-3, 1e-1),
+        "ProxGen": (3.5e-3, 1e-3),
+    }),
+    "simmim-cifar10": ((300, (100, 200), 128), {
+        "RAMDA": (1e-5, 1e-2, 1e-1), "RMDA": (1e-5, 10.0), "ProxSGD": (2.5e-5, 10.0),
+        "ProxGen": (1e-4, 1e-3),
+    }),
+    "subproblem-vgg19-cifar10": ((1000, (250, 500, 750), 128), {
+        label: (1e-6, 1e-2 if label.startswith("RAMDA") else 1e-3) for label in SOLVERS
+    }),
+    "subproblem-resnet50-cifar100": ((1000, (250, 500, 750), 128), {
+        label: (1e-6, 1e-2 if label.startswith("RAMDA") else 1e-3) for label in SOLVERS
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_are_those_of_the_paper(name: str) -> None:
+    (epochs, milestones, batch), methods = NUMBERS[name]
+    comparison = load_comparison(ROOT / "configs" / "paper" / f"{name}.yaml", {}, ())
+    assert {run.seed for run in comparison.runs} == {0, 1, 2}
+    for run in comparison.runs:
+        data, training = run.config.data, run.config.training
+        assert not epochs or (training.epochs, training.milestones) == (epochs, milestones)
+        assert not batch or data.batch_size == batch
+        if run.label == "dense":
+            continue
+        weight, lr, *c0 = methods[run.label]
+        assert (training.weight, training.lr) == (weight, lr), run.label
+        assert not c0 or training.momentum == c0[0], run.label

@@ -1,7 +1,7 @@
 """Methods side by side as data: every run, and what the runs of a method have in common."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
@@ -43,9 +43,16 @@ class MethodRun:
     @property
     def structure_deviation(self) -> float | None:
         """Standard deviation of the structure over the last tenth of the epochs, at least three."""
-        last = self.history[-max(3, math.ceil(len(self.history) / 10)) :]
-        levels = [level for entry in last if (level := structure_of(entry)) is not None]
-        return stdev(levels) if len(levels) > 2 else None
+        last = last_tenth(entry.epoch for entry in self.history)
+        levels = [structure_of(entry) for entry in self.history if entry.epoch in last]
+        known = [level for level in levels if level is not None]
+        return stdev(known) if len(known) > 2 else None
+
+
+def last_tenth(epochs: Iterable[int]) -> range:
+    """Return the last tenth of the epochs up to the last of these, at least three of them."""
+    last = max(epochs, default=0)
+    return range(last - max(3, math.ceil(last / 10)) + 1, last + 1)
 
 
 def structure_of(entry: EpochEntry) -> float | None:

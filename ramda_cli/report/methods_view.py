@@ -13,6 +13,7 @@ from ramda_cli.report.markdown import escaped, table
 from ramda_cli.report.methods import (
     Measured,
     MethodComparison,
+    last_tenth,
     mean_curve,
     over_runs,
     structure_of,
@@ -122,14 +123,14 @@ def _figures(comparison: MethodComparison) -> list[str]:
     if not comparison.runs:
         return []
     first = comparison.runs[0]
-    last = comparison.epochs - max(3, comparison.epochs // 10)
+    last = last_tenth([comparison.epochs])
 
     def trained(entry: EpochEntry) -> float | None:
         # That of random weights would leave the rest of the curve flat.
         return entry.metric if entry.epoch > 0 else None
 
     def late(entry: EpochEntry) -> float | None:
-        return structure_of(entry) if entry.epoch >= last else None
+        return structure_of(entry) if entry.epoch in last else None
 
     panels = [
         (first.metric, trained, first.is_share),

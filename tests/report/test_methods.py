@@ -8,7 +8,14 @@ from rich.console import Console
 
 from ramda_cli.errors import FileFormatError
 from ramda_cli.report.document import EpochEntry
-from ramda_cli.report.methods import Measured, MethodComparison, MethodRun, mean_curve, over_runs
+from ramda_cli.report.methods import (
+    Measured,
+    MethodComparison,
+    MethodRun,
+    last_tenth,
+    mean_curve,
+    over_runs,
+)
 from ramda_cli.report.methods_view import (
     comparison_html,
     comparison_markdown,
@@ -61,6 +68,8 @@ def test_the_structure_s_deviation_is_that_of_the_last_epochs() -> None:
         (sum((x - mean) ** 2 for x in last) / 5) ** 0.5
     )
     assert a_run("x", 0, 0.5, (0.1, 0.2)).structure_deviation is None
+    assert [*last_tenth([50])] == [46, 47, 48, 49, 50]
+    assert [*last_tenth([4])] == [2, 3, 4]
 
 
 def test_curves_are_means_at_the_epochs_that_all_have() -> None:

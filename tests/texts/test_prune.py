@@ -145,6 +145,19 @@ def test_eval_measures_what_the_report_says(done, tmp_path: Path) -> None:
     assert result["value"] == pytest.approx(report["accuracy"]["recovered"], rel=1e-5)
 
 
+def test_a_pipeline_runs_the_pruned_model(done) -> None:
+    name, out, _ = done
+    if name not in USUAL:
+        pytest.skip("pipelines of two tasks are enough")
+    model = ramda_cli.load(out / "model.safetensors")
+    pipe = hf.pipeline(name, model=model, tokenizer=hf.AutoTokenizer.from_pretrained(out))
+    if name == "text-generation":
+        made = pipe("the cat is", max_new_tokens=3, do_sample=False)[0]["generated_text"]
+        assert made.startswith("the cat is")
+    else:
+        assert pipe("the cat is good")[0]["label"] in model.config.label2id
+
+
 @pytest.mark.slow
 def test_numbers_are_predicted_and_images_are_classified(tmp_path: Path) -> None:
     rows = [(text, good + 0.25 * text.count("warm")) for text, good in sentences(120)]
@@ -188,15 +201,6 @@ def test_kinds_have_their_own_targets(tmp_path: Path) -> None:
     assert 0.55 < asked["ffn"] <= 0.6
 
 
-def test_a_pipeline_runs_the_pruned_model(tmp_path: Path) -> None:
-    out, _ = run("text-generation", tmp_path)
-    model = ramda_cli.load(out / "model.safetensors")
-    words = hf.AutoTokenizer.from_pretrained(out)
-    pipe = hf.pipeline("text-generation", model=model, tokenizer=words)
-    made = pipe("the cat is", max_new_tokens=3, do_sample=False)[0]["generated_text"]
-    assert made.startswith("the cat is")
-
-
 _ALONE = """
 import sys, json
 sys.modules["ramda_cli"] = None  # an import of it fails
@@ -215,7 +219,12 @@ print(json.dumps(out))
 
 
 @pytest.mark.parametrize(
-    "name", usual(["text-generation", "text2text-generation", "text-classification"])
+    "name",
+    [
+        "text-classification",
+        pytest.param("text-generation", marks=pytest.mark.slow),
+        pytest.param("text2text-generation", marks=pytest.mark.slow),
+    ],
 )
 def test_uniform_widths_load_without_ramda(name: str, tmp_path: Path) -> None:
     share = 0.7 if name == "text-classification" else None  # heads of BERT stay
