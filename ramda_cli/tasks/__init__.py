@@ -15,7 +15,7 @@ from ramda_cli.tasks.masked_images import MASKED_IMAGE_MODELING
 from ramda_cli.tasks.recurrent import LANGUAGE_MODELING, Carried, is_recurrent
 from ramda_cli.tasks.regression import REGRESSION
 from ramda_cli.tasks.speech import TEXT_TO_SPEECH
-from ramda_cli.tasks.task import IGNORED, Meter, Metric, Task, call
+from ramda_cli.tasks.task import IGNORED, Meter, Metric, Task, call, counted
 
 __all__ = [
     "EMBEDDING",
@@ -37,5 +37,6 @@ __all__ = [
     "Metric",
     "Task",
     "call",
+    "counted",
     "is_recurrent",
 ]
