@@ -119,12 +119,43 @@ def test_spectrograms_are_kept_and_made_again_for_a_newer_recording(directory: P
     recording = directory / "wavs" / "LJ-0.wav"
     files = MelFiles(directory / "kept", SETTINGS)
     first = files.read(recording)
-    (kept,) = (directory / "kept").glob("*/*")
+    (kept,) = (directory / "kept").rglob("*.npy")
     np.save(kept, first + 1)
     np.testing.assert_array_equal(files.read(recording), first + 1)
     late = kept.stat().st_mtime + 10
     os.utime(recording, (late, late))
     np.testing.assert_array_equal(files.read(recording), first)
+
+
+def test_spectrograms_of_another_data_set_or_recording_are_not_taken(tmp_path: Path) -> None:
+    """Not even where IDs are the same, all are kept in one place, and the recording is older."""
+    names = ("one", "other")
+    one, other = (
+        write_recordings(tmp_path / name, pitch_hz=220 * pitch) / "wavs" / "LJ-0.wav"
+        for pitch, name in enumerate(names, start=1)
+    )
+    assert one.stat().st_size == other.stat().st_size
+    files = MelFiles(tmp_path / "kept", SETTINGS)
+    first = files.read(one)
+    os.utime(other, (0, 0))
+    np.testing.assert_array_equal(files.read(other), mel_spectrogram(other, SETTINGS))
+    assert not np.array_equal(files.read(other), first)
+
+    longer = one.with_name("LJ-5.wav")
+    os.utime(longer, (0, 0))
+    longer.replace(one)
+    np.testing.assert_array_equal(files.read(one), mel_spectrogram(one, SETTINGS))
+    assert len(files.read(one)) > len(first)
+
+
+def test_spectrograms_that_are_kept_with_their_recordings_move_with_them(directory: Path) -> None:
+    recording = directory / "wavs" / "LJ-0.wav"
+    first = MelFiles(directory, SETTINGS).read(recording)
+    (kept,) = directory.rglob("*.npy")
+    np.save(kept, first + 1)
+    moved = directory.rename(directory.with_name("moved"))
+    recording = moved / "wavs" / "LJ-0.wav"
+    np.testing.assert_array_equal(MelFiles(moved, SETTINGS).read(recording), first + 1)
 
 
 def test_what_is_missing_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
