@@ -203,12 +203,15 @@ class Postnet(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, mels: Float[Tensor, "n t m"]) -> Float[Tensor, "n t m"]:
-        """Return the correction."""
-        x = mels.mT
+    def forward(
+        self, mels: Float[Tensor, "n t m"], is_frame: Bool[Tensor, "n t"]
+    ) -> Float[Tensor, "n t m"]:
+        """Return the correction; no convolution sees padding."""
+        inside = is_frame[:, None]
+        x = mels.mT * inside
         *inner, last = self.convolutions
         for convolution in inner:
-            x = self.dropout(torch.tanh(convolution(x)))
+            x = self.dropout(torch.tanh(convolution(x))) * inside
         return self.dropout(last(x)).mT
 
 
@@ -259,6 +262,10 @@ class Tacotron2(nn.Module):
     ]:
         """Predict each frame from the text and the true frames before it.
 
+        Args:
+            text: ids of characters, and `PADDING`.
+            mels: frames; one that is all zeros is padding.
+
         Returns:
             Frames before and after the postnet, logits that a frame is the last, and alignments.
         """
@@ -275,7 +282,8 @@ class Tacotron2(nn.Module):
         every = torch.stack(seen, dim=1)
         frames = self.decoder.frame(every)
         stops = self.decoder.stop(every)[..., 0]
-        return frames, frames + self.postnet(frames), stops, torch.stack(alignments, dim=1)
+        after = frames + self.postnet(frames, (mels != 0).any(dim=2))
+        return frames, after, stops, torch.stack(alignments, dim=1)
 
     def example_inputs(self) -> tuple[Int64[Tensor, "2 l"], Float[Tensor, "2 t m"]]:
         """Return two short texts and very few frames: an exported graph writes out every frame."""
@@ -307,4 +315,5 @@ class Tacotron2(nn.Module):
             stops = self.decoder.stop(state.seen)[:, 0] > 0
             lengths = torch.where(stops, lengths.clamp_max(len(frames)), lengths)
         mels = torch.stack(frames, dim=1)
-        return mels + self.postnet(mels), lengths
+        is_frame = torch.arange(len(frames), device=text.device) < lengths[:, None]
+        return mels + self.postnet(mels, is_frame), lengths
