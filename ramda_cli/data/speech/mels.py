@@ -21,6 +21,7 @@ Mels = npt.NDArray[np.float32]
 """Frames x mels."""
 
 _QUIETEST = 1e-5
+_MEND = "repair it, or delete it and its line of the list; none is skipped silently"
 
 
 class MelFiles:
@@ -62,7 +63,7 @@ class MelFiles:
         try:
             if path.is_file() and path.stat().st_mtime >= facts.st_mtime:
                 return np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (EOFError, OSError, ValueError) as error:
             raise DataError(f"cannot read {path}", hint="delete it: it is made again") from error
         mels = mel_spectrogram(recording, self._settings)
         self._keep(path, mels)
@@ -91,7 +92,7 @@ def mel_spectrogram(recording: Path, settings: SpeechPreprocessing) -> Mels:
     """Compute a spectrogram; several channels are averaged, and another rate is resampled.
 
     Raises:
-        DataError: the recording cannot be read.
+        DataError: the recording cannot be read, or has no sound.
     """
     import librosa
     import soundfile
@@ -100,6 +101,9 @@ def mel_spectrogram(recording: Path, settings: SpeechPreprocessing) -> Mels:
         samples, rate = soundfile.read(recording, dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
         raise _unreadable(recording) from error
+    if not len(samples) or not np.isfinite(samples).all():
+        what = "samples that are no finite numbers" if len(samples) else "no samples"
+        raise DataError(f"recording {recording} has {what}", hint=_MEND)
     sound: Any = samples.mean(axis=1)
     if rate != settings.sampling_rate_hz:
         sound = librosa.resample(sound, orig_sr=rate, target_sr=settings.sampling_rate_hz)
@@ -117,7 +121,4 @@ def mel_spectrogram(recording: Path, settings: SpeechPreprocessing) -> Mels:
 
 
 def _unreadable(recording: Path) -> DataError:
-    return DataError(
-        f"cannot read recording {recording}",
-        hint="repair or delete the file; none is skipped silently",
-    )
+    return DataError(f"cannot read recording {recording}", hint=_MEND)
