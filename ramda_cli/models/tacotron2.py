@@ -220,7 +220,7 @@ class Tacotron2(nn.Module):
 
     Args:
         n_mels: channels of a spectrogram.
-        encoder: channels of the embedding, of the convolutions and of both LSTM directions.
+        encoder: channels of the embedding, of the convolutions and of both LSTM directions; even.
         encoder_layers: convolutions of the encoder.
         prenet: units of each of its two layers.
         hidden: units of the attention's and of the decoder's LSTM.
@@ -230,7 +230,10 @@ class Tacotron2(nn.Module):
         postnet: channels of its convolutions.
         postnet_layers: how many they are.
         width: of all other convolutions; odd.
-        dropout: of their outputs.
+        dropout: of their outputs; in [0, 1).
+
+    Raises:
+        ValueError: a size is no such number.
     """
 
     def __init__(
@@ -250,6 +253,18 @@ class Tacotron2(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
+        _require_whole(
+            n_mels=n_mels, encoder=encoder, encoder_layers=encoder_layers, prenet=prenet,
+            hidden=hidden, attention=attention, filters=filters, filter_width=filter_width,
+            postnet=postnet, postnet_layers=postnet_layers, width=width,
+        )  # fmt: skip
+        if encoder % 2:
+            raise ValueError(f"encoder must be even, half for each direction, got {encoder}")
+        for name, taps in (("filter_width", filter_width), ("width", width)):
+            if not taps % 2:
+                raise ValueError(f"{name} must be odd, so that lengths stay, got {taps}")
+        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
         self.encoder = Encoder(encoder, layers=encoder_layers, width=width, dropout=dropout)
         looking = Attention(hidden, encoder, attention, filters=filters, width=filter_width)
         self.decoder = Decoder(encoder, n_mels, prenet=prenet, hidden=hidden, attention=looking)
@@ -317,3 +332,9 @@ class Tacotron2(nn.Module):
         mels = torch.stack(frames, dim=1)
         is_frame = torch.arange(len(frames), device=text.device) < lengths[:, None]
         return mels + self.postnet(mels, is_frame), lengths
+
+
+def _require_whole(**sizes: object) -> None:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")

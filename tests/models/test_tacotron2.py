@@ -1,5 +1,6 @@
 """Tacotron 2: what it computes, and that channels of all its layers can be taken out."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +283,25 @@ def test_it_is_loaded_by_name_with_arguments() -> None:
     assert loaded.source == ModelSource("package", "tacotron2", SIZES)
     with pytest.raises(ModelError, match="octaves"):
         load_model(ModelConfig(name="tacotron2", arguments={"octaves": 2}))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        *(({name: 0}, f"{name} must be a whole number of at least 1, got 0") for name in SIZES),
+        ({"width": -1}, "width must be a whole number of at least 1, got -1"),
+        ({"hidden": 7.0}, "hidden must be a whole number of at least 1, got 7.0"),
+        ({"postnet_layers": True}, "postnet_layers must be a whole number of at least 1, got True"),
+        ({"n_mels": "4"}, "n_mels must be a whole number of at least 1, got '4'"),
+        ({"encoder": 5}, "encoder must be even, half for each direction, got 5"),
+        ({"filter_width": 4}, "filter_width must be odd, so that lengths stay, got 4"),
+        ({"width": 2}, "width must be odd, so that lengths stay, got 2"),
+        ({"dropout": 1.0}, "dropout must be in [0, 1), got 1.0"),
+        ({"dropout": "no"}, "dropout must be in [0, 1), got 'no'"),
+    ],
+)
+def test_sizes_that_it_cannot_have_are_told_as_it_is_built(
+    wrong: dict[str, object], told: str
+) -> None:
+    with pytest.raises(ModelError, match=re.escape(told)):
+        load_model(ModelConfig(name="tacotron2", arguments=SIZES | wrong))
