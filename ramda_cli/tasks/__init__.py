@@ -9,6 +9,7 @@ from ramda_cli.tasks.classification import (
     TEXT_CLASSIFICATION,
     TEXT_GENERATION,
     TOKEN_CLASSIFICATION,
+    Classification,
 )
 from ramda_cli.tasks.embedding import EMBEDDING
 from ramda_cli.tasks.masked_images import MASKED_IMAGE_MODELING
@@ -33,6 +34,7 @@ __all__ = [
     "TEXT_TO_SPEECH",
     "TOKEN_CLASSIFICATION",
     "Carried",
+    "Classification",
     "Meter",
     "Metric",
     "Task",
