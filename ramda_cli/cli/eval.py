@@ -19,7 +19,7 @@ def evaluate(
     input_key: options.InputKey = None,
     target_key: options.TargetKey = None,
     max_length: options.MaxLength = None,
-    batch_size: options.EvalBatchSize = None,
+    batch_size: options.BatchSizeOfRun = None,
     workers: options.Workers = None,
     device: options.Device = None,
     json: options.Json = False,

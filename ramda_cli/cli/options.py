@@ -118,6 +118,10 @@ EvalBatchSize = Annotated[
     int | None,
     _setting(DataConfig, "eval_batch_size", "--batch-size", panel="Data", help="Inputs at once."),
 ]
+BatchSizeOfRun = Annotated[
+    int | None,
+    _option("--batch-size", panel="Data", help="Inputs at once; as in the run by default."),
+]
 Workers = Annotated[
     int | None,
     _setting(DataConfig, "workers", "--workers", panel="Data", help="Loader processes."),

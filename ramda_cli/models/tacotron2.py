@@ -203,12 +203,15 @@ class Postnet(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, mels: Float[Tensor, "n t m"]) -> Float[Tensor, "n t m"]:
-        """Return the correction."""
-        x = mels.mT
+    def forward(
+        self, mels: Float[Tensor, "n t m"], is_frame: Bool[Tensor, "n t"]
+    ) -> Float[Tensor, "n t m"]:
+        """Return the correction; no convolution sees padding."""
+        inside = is_frame[:, None]
+        x = mels.mT * inside
         *inner, last = self.convolutions
         for convolution in inner:
-            x = self.dropout(torch.tanh(convolution(x)))
+            x = self.dropout(torch.tanh(convolution(x))) * inside
         return self.dropout(last(x)).mT
 
 
@@ -217,7 +220,7 @@ class Tacotron2(nn.Module):
 
     Args:
         n_mels: channels of a spectrogram.
-        encoder: channels of the embedding, of the convolutions and of both LSTM directions.
+        encoder: channels of the embedding, of the convolutions and of both LSTM directions; even.
         encoder_layers: convolutions of the encoder.
         prenet: units of each of its two layers.
         hidden: units of the attention's and of the decoder's LSTM.
@@ -227,7 +230,10 @@ class Tacotron2(nn.Module):
         postnet: channels of its convolutions.
         postnet_layers: how many they are.
         width: of all other convolutions; odd.
-        dropout: of their outputs.
+        dropout: of their outputs; in [0, 1).
+
+    Raises:
+        ValueError: a size is no such number.
     """
 
     def __init__(
@@ -247,6 +253,18 @@ class Tacotron2(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
+        _require_whole(
+            n_mels=n_mels, encoder=encoder, encoder_layers=encoder_layers, prenet=prenet,
+            hidden=hidden, attention=attention, filters=filters, filter_width=filter_width,
+            postnet=postnet, postnet_layers=postnet_layers, width=width,
+        )  # fmt: skip
+        if encoder % 2:
+            raise ValueError(f"encoder must be even, half for each direction, got {encoder}")
+        for name, taps in (("filter_width", filter_width), ("width", width)):
+            if not taps % 2:
+                raise ValueError(f"{name} must be odd, so that lengths stay, got {taps}")
+        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
         self.encoder = Encoder(encoder, layers=encoder_layers, width=width, dropout=dropout)
         looking = Attention(hidden, encoder, attention, filters=filters, width=filter_width)
         self.decoder = Decoder(encoder, n_mels, prenet=prenet, hidden=hidden, attention=looking)
@@ -258,6 +276,10 @@ class Tacotron2(nn.Module):
         Float[Tensor, "n t m"], Float[Tensor, "n t m"], Float[Tensor, "n t"], Float[Tensor, "n t l"]
     ]:
         """Predict each frame from the text and the true frames before it.
+
+        Args:
+            text: ids of characters, and `PADDING`.
+            mels: frames; one that is all zeros is padding.
 
         Returns:
             Frames before and after the postnet, logits that a frame is the last, and alignments.
@@ -275,7 +297,8 @@ class Tacotron2(nn.Module):
         every = torch.stack(seen, dim=1)
         frames = self.decoder.frame(every)
         stops = self.decoder.stop(every)[..., 0]
-        return frames, frames + self.postnet(frames), stops, torch.stack(alignments, dim=1)
+        after = frames + self.postnet(frames, (mels != 0).any(dim=2))
+        return frames, after, stops, torch.stack(alignments, dim=1)
 
     def example_inputs(self) -> tuple[Int64[Tensor, "2 l"], Float[Tensor, "2 t m"]]:
         """Return two short texts and very few frames: an exported graph writes out every frame."""
@@ -307,4 +330,11 @@ class Tacotron2(nn.Module):
             stops = self.decoder.stop(state.seen)[:, 0] > 0
             lengths = torch.where(stops, lengths.clamp_max(len(frames)), lengths)
         mels = torch.stack(frames, dim=1)
-        return mels + self.postnet(mels), lengths
+        is_frame = torch.arange(len(frames), device=text.device) < lengths[:, None]
+        return mels + self.postnet(mels, is_frame), lengths
+
+
+def _require_whole(**sizes: object) -> None:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")

@@ -1,8 +1,10 @@
 """The metric of a pruned model."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
 
 from torch import nn
 
@@ -27,21 +29,28 @@ from ramda_cli.pipeline.loading import load_data
 from ramda_cli.tasks import EMBEDDING
 from ramda_cli.training import evaluate as measure
 
+_MOST_AT_ONCE: Final = 2**16
+
 
 def evaluate(path: Path, data: DataConfig, *, device: str = "auto") -> dict[str, object]:
     """Measure a pruned model on the validation part of a data set.
+
+    Examples are as many at once as in the run that wrote the file, where `data` does not say it.
 
     Raises:
         FileFormatError: the file cannot be loaded.
         DataError: the data cannot be read or has other classes.
         ModelError: the tokenizer is not beside the file.
     """
-    described = read_description(path, read_header(path).get("details"))
+    header = read_header(path)
+    described = read_description(path, header.get("details"))
     if described.task is EMBEDDING:
         raise DataError(
             f"{path} embeds texts, and what it is measured by is how near it is to the dense model",
             hint="its report has that figure",
         )
+    if "eval_batch_size" not in data.model_fields_set:
+        data = _as_in_its_run(data, header)
     where = choose_device(device)
     loaded = _loaded(path, load(path), described, data)
     bundle = load_data(data, loaded, seed=0)
@@ -60,6 +69,18 @@ def evaluate(path: Path, data: DataConfig, *, device: str = "auto") -> dict[str,
         "seconds": time.monotonic() - started,
         "notes": list(bundle.notes),
     }
+
+
+def _as_in_its_run(data: DataConfig, header: Mapping[str, Any]) -> DataConfig:
+    """Return the settings with the run's batch size, which the untrusted header may say.
+
+    A figure may depend on it: by padding, or by the streams into which a text is cut.
+    """
+    match header:
+        case {"report": {"reproducibility": {"config": {"data": {"eval_batch_size": int(size)}}}}}:
+            return data.model_copy(update={"eval_batch_size": min(max(1, size), _MOST_AT_ONCE)})
+        case _:
+            return data
 
 
 def _require_classes(path: Path, described: Description, bundle: DataBundle, name: str) -> None:

@@ -11,7 +11,7 @@ from ramda_cli.data.bundle import DataBundle
 from ramda_cli.data.masked_images import with_masks
 from ramda_cli.data.speech import build_speech
 from ramda_cli.data.text import TextBatches, build_segments, build_texts
-from ramda_cli.errors import DataError
+from ramda_cli.errors import ConfigError, DataError
 from ramda_cli.models.heads import adapt_head, adapt_labels
 from ramda_cli.models.loaded import (
     LoadedModel,
@@ -30,6 +30,7 @@ from ramda_cli.tasks import (
     LANGUAGE_MODELING,
     REGRESSION,
     TEXT_TO_SPEECH,
+    Classification,
     call,
 )
 from ramda_cli.tasks.inputs import moved
@@ -39,6 +40,11 @@ def load_run(config: RunConfig, observer: Observer | None = None) -> tuple[Loade
     """Load model and data, and fit the head to the classes of the data.
 
     A model that embeds texts aims at its own embeddings, as they are before training.
+
+    Raises:
+        ConfigError: labels are to be smoothed, and the loss has none.
+        DataError: the data cannot be read or matched to the model.
+        ModelError: the model cannot be loaded.
     """
     seed = config.training.seed
     torch.manual_seed(seed)
@@ -56,6 +62,11 @@ def load_run(config: RunConfig, observer: Observer | None = None) -> tuple[Loade
     if training.max_steps is not None:
         batches = training.max_steps // training.epochs * training.accumulate
     data = load_data(config.data, loaded, seed=seed, batches=batches)
+    if training.label_smoothing and not isinstance(data.task, Classification):
+        raise ConfigError(
+            "training.label_smoothing does nothing to this loss, which is of no class logits",
+            hint="leave it out",
+        )
     if loaded.task is EMBEDDING:
         device = choose_device(config.training.device)
         _aim_at_embeddings(loaded.module, data, device, observer or SilentObserver())

@@ -9,13 +9,14 @@ from ramda_cli.tasks.classification import (
     TEXT_CLASSIFICATION,
     TEXT_GENERATION,
     TOKEN_CLASSIFICATION,
+    Classification,
 )
 from ramda_cli.tasks.embedding import EMBEDDING
 from ramda_cli.tasks.masked_images import MASKED_IMAGE_MODELING
 from ramda_cli.tasks.recurrent import LANGUAGE_MODELING, Carried, is_recurrent
 from ramda_cli.tasks.regression import REGRESSION
 from ramda_cli.tasks.speech import TEXT_TO_SPEECH
-from ramda_cli.tasks.task import IGNORED, Meter, Metric, Task, call
+from ramda_cli.tasks.task import IGNORED, Meter, Metric, Task, call, counted
 
 __all__ = [
     "EMBEDDING",
@@ -33,9 +34,11 @@ __all__ = [
     "TEXT_TO_SPEECH",
     "TOKEN_CLASSIFICATION",
     "Carried",
+    "Classification",
     "Meter",
     "Metric",
     "Task",
     "call",
+    "counted",
     "is_recurrent",
 ]

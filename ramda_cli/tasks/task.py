@@ -59,7 +59,8 @@ class Task(Protocol):
     """What a model is for.
 
     `name` is that of the Hugging Face pipelines. Targets of a position that does not count are
-    `IGNORED`, NaN where targets are images.
+    `IGNORED`, NaN where targets are images or frames. The loss is the mean over what counts, and of
+    a part of a batch it weighs as much as `counted` says.
     """
 
     @property
@@ -89,6 +90,16 @@ def call(task: Task, model: nn.Module, inputs: ExampleInputs) -> Tensor:
     """Run a model and return what counts of its outputs."""
     args, kwargs = split_inputs(inputs)
     return task.read(model(*args, **kwargs), inputs)
+
+
+def counted(targets: Tensor) -> Tensor:
+    """Return how many targets count, a whole number; each mean of a loss is over as many of them.
+
+    Whatever a loss is the mean over, examples, tokens, pixels or frames, has one target each or
+    equally many, so that the share of a part is that of its targets.
+    """
+    there = ~targets.isnan() if targets.is_floating_point() else targets != IGNORED
+    return there.sum()
 
 
 def leading(outputs: object) -> Tensor:

@@ -17,7 +17,8 @@ from ramda_cli.training.memory import free_memory, is_out_of_memory
 def evaluate(model: nn.Module, task: Task, batches: Batches, *, device: torch.device) -> float:
     """Return the task's metric, in evaluation mode and the model's own precision.
 
-    A batch that does not fit into memory is computed in parts: each example has its own result.
+    A batch that does not fit into memory is computed in parts, with the padding of the whole: no
+    example's result depends on the others but by that.
     """
 
     def run(inputs: ExampleInputs) -> object:

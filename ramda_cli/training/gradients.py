@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.errors import TrainingError
 from ramda_cli.observer import Observer
-from ramda_cli.tasks import IGNORED
+from ramda_cli.tasks import counted
 from ramda_cli.tasks.inputs import ExampleInputs, batch_size, moved, rows_of
 from ramda_cli.training.batch_norm import Statistics
 from ramda_cli.training.memory import free_memory, is_out_of_memory
@@ -194,10 +194,10 @@ class Gradients:
 
     def _share(self, targets: Tensor) -> float | Tensor:
         """Return what makes the mean over processes of mean losses the mean over what counts."""
-        if not self._processes.several or not _is_dense(targets):
+        if not self._processes.several or targets.ndim == 1:  # one target each: all have as many
             return 1.0
-        own = _counted(targets).float()
-        everywhere = self._processes.sum_(own.clone()).clamp_min(1.0)
+        own = counted(targets)
+        everywhere = self._processes.sum_(own.clone()).clamp_min(1)
         return self._processes.count * own / everywhere
 
     def _averaged(self, model: nn.Module, batch: Batch) -> nn.Module:
@@ -242,20 +242,8 @@ def _divided(batch: Batch, parts: int) -> Iterable[tuple[Batch, float | Tensor]]
         yield batch, 1.0
         return
     ends = [number * size // parts for number in range(parts + 1)]
-    whole = _counted(targets).clamp_min(1)
+    whole = counted(targets).clamp_min(1)
     for rows in itertools.starmap(slice, itertools.pairwise(ends)):
-        counted = _counted(targets[rows])
-        if counted > 0:  # the mean of nothing is NaN
-            yield (rows_of(inputs, rows), targets[rows]), counted / whole
-
-
-def _is_dense(targets: Tensor) -> bool:
-    """Tell whether an example has several targets, of which some may not count."""
-    return targets.ndim > 1 and not targets.is_floating_point()
-
-
-def _counted(targets: Tensor) -> Tensor:
-    """Return how many targets the mean loss of a batch is over."""
-    if _is_dense(targets):
-        return (targets != IGNORED).sum()
-    return torch.tensor(len(targets), device=targets.device)
+        own = counted(targets[rows])
+        if own > 0:  # the mean of nothing is NaN
+            yield (rows_of(inputs, rows), targets[rows]), own / whole

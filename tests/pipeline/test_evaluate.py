@@ -1,3 +1,4 @@
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,10 +7,12 @@ import pytest
 import torch
 
 from ramda_cli.config.schema import DataConfig
+from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import FileFormatError, TrainingError
 from ramda_cli.export import save
 from ramda_cli.pipeline import evaluate
 from ramda_cli.pipeline.devices import choose_device
+from ramda_cli.pipeline.loading import load_data
 from tests.export.helpers import rewrite, shrunk
 from tests.training.problems import net
 
@@ -86,6 +89,41 @@ def change(*keys: str, to: Any) -> Callable[[dict[str, Any]], None]:
 def test_damaged_details_are_refused(path: Path, damage: Callable[[dict[str, Any]], None]) -> None:
     with pytest.raises(FileFormatError, match=r"does not say what its inputs must look like$"):
         evaluate(rewrite(path, document=damage), DATA, device="cpu")
+
+
+def of_a_run(size: object) -> dict[str, Any]:
+    return {"reproducibility": {"config": {"data": {"eval_batch_size": size}}}}
+
+
+@pytest.mark.parametrize(
+    ("report", "given", "expected"),
+    [
+        (of_a_run(7), {}, 7),
+        (of_a_run(7), {"eval_batch_size": 9}, 9),
+        (of_a_run(-7), {}, 1),
+        (of_a_run(10**30), {}, 2**16),
+        (of_a_run("7"), {}, 256),
+        ({"reproducibility": {"config": {"data": None}}}, {}, 256),
+        (None, {}, 256),
+    ],
+)
+def test_as_many_at_once_as_in_the_run(
+    path: Path,
+    report: object,
+    given: dict[str, int],
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def opened(config: DataConfig, *args: Any, **more: Any) -> DataBundle:
+        asked.append(config.eval_batch_size)
+        return load_data(config, *args, **more)
+
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "load_data", opened)
+    changed = rewrite(path, document=change("report", to=report))
+    evaluate(changed, DataConfig(name="digits", **given), device="cpu")
+    assert asked == [expected]
 
 
 def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from ramda_cli.tasks import (
     TEXT_GENERATION,
     TOKEN_CLASSIFICATION,
     call,
+    counted,
 )
 from ramda_cli.tasks.inputs import batch_size, in_parts, moved, split_inputs, tensors_of
 
@@ -37,6 +38,15 @@ def test_a_loss_is_the_mean_over_what_counts() -> None:
     for task in (TOKEN_CLASSIFICATION, TEXT_GENERATION, FILL_MASK, TEXT2TEXT_GENERATION):
         loss = task.loss(LOGITS, TARGETS)
         assert float(loss) == pytest.approx(float(torch.stack(each).mean()), rel=1e-6)
+
+
+def test_what_counts_is_counted() -> None:
+    assert int(counted(torch.tensor([3, 0, 7]))) == 3
+    assert int(counted(TARGETS)) == len(KEPT)
+    assert int(counted(torch.full((2, 4), IGNORED))) == 0
+    frames = draws(2, 3, 5)
+    frames[1, 1:] = torch.nan
+    assert int(counted(frames)) == 4 * 5
 
 
 def test_a_divergence_is_the_mean_over_what_counts() -> None:

@@ -1,10 +1,11 @@
 """Small models and data to train on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from ramda_cli.config.schema import DataConfig, TrainingConfig
 from ramda_cli.data.build import build_data
@@ -36,6 +37,30 @@ class Net(nn.Module):
         x = self.bn1(self.conv1(x)).relu()
         x = self.bn2(self.conv2(x)).relu()
         return self.fc(nn.functional.adaptive_avg_pool2d(x, 2).flatten(1))
+
+
+class Speaker(nn.Module):
+    """Frames, corrected frames and stop logits that one linear layer reads off mels of width 4."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer = nn.Linear(4, 9)
+
+    def forward(self, text: Tensor, mels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        before, after, stops = self.layer(mels).split([4, 4, 1], dim=2)
+        return before, after, stops[..., 0]
+
+
+def utterances(lengths: Sequence[int]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Return texts and mels of so many frames, the longer the louder, and their targets."""
+    draws = torch.Generator().manual_seed(0)
+    mels = [frames * torch.randn(frames, 4, generator=draws) for frames in lengths]
+    stops = [torch.arange(1, frames + 1)[:, None] == frames for frames in lengths]
+    aims = [torch.cat(pair, dim=1) for pair in zip(mels, stops, strict=True)]
+    text = torch.ones(len(mels), 2, dtype=torch.int64)
+    inputs = text, pad_sequence(mels, batch_first=True)
+    return inputs, pad_sequence(aims, batch_first=True, padding_value=torch.nan)
 
 
 def net(seed: int = 0) -> Net:

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from ramda_cli.config.schema import TrainingConfig
 from ramda_cli.errors import ConfigError, TrainingError
-from ramda_cli.tasks import IGNORED, IMAGE_CLASSIFICATION, TEXT_GENERATION, Task
+from ramda_cli.tasks import IGNORED, IMAGE_CLASSIFICATION, TEXT_GENERATION, TEXT_TO_SPEECH, Task
 from ramda_cli.training import evaluate
 from ramda_cli.training.gradients import Gradients
 from ramda_cli.training.mixing import Mixing
 from ramda_cli.training.objective import Objective
 from ramda_cli.training.processes import ALONE
 from tests.texts.models import model as text_model
-from tests.training.problems import CPU, Recorder, digits, net, run
+from tests.training.problems import CPU, Recorder, Speaker, digits, net, run, utterances
 
 
 class Hungry(nn.Module):
@@ -99,6 +99,21 @@ def test_parts_weigh_as_many_targets_as_they_count() -> None:
         of.load_state_dict({"parts": parts, "scaler": {}})
         results.append(computed(of, model, batch))
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("distill", [0.0, 0.5])
+def test_parts_weigh_as_many_frames_as_they_have(distill: float) -> None:
+    batch = [utterances((9, 1, 2, 3, 8, 1, 7, 2))]
+    results = []
+    for parts in (1, 4):
+        model = Speaker(0)
+        of = gradients(model, task=TEXT_TO_SPEECH, auto_batch=True, distill=distill)
+        with torch.no_grad():
+            for parameter in model.parameters():  # the dense model's is no longer its own
+                parameter.add_(0.1)
+        of.load_state_dict({"parts": parts, "scaler": {}})
+        results.append(computed(of, model, batch))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-7)
 
 
 def test_statistics_are_those_of_the_pass_that_was_taken() -> None:

@@ -1,9 +1,11 @@
 """Mel spectrograms of recordings: log max(|STFT| filtered, 1e-5), by librosa, kept on disk.
 
-A spectrogram is computed when it is first needed and kept as `ID.npy`, float32 frames x mels, in a
-directory of its own for each setting; one that is older than its recording is computed again.
+A spectrogram is computed when it is first needed and kept as `ID-BYTES.npy`, float32 frames x mels,
+with the size of its recording, in a directory of its own for each setting and each directory of
+recordings; one that is older than its recording is computed again.
 """
 
+import hashlib
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +21,7 @@ Mels = npt.NDArray[np.float32]
 """Frames x mels."""
 
 _QUIETEST = 1e-5
+_MEND = "repair it, or delete it and its line of the list; none is skipped silently"
 
 
 class MelFiles:
@@ -38,6 +41,7 @@ class MelFiles:
                 "recordings are read by librosa, which is not installed",
                 hint='pip install "ramda-cli[speech]"',
             )
+        self._below = directory
         self._settings = settings
         facts = (
             settings.sampling_rate_hz, settings.n_fft, settings.hop, settings.n_mels,
@@ -51,15 +55,24 @@ class MelFiles:
         Raises:
             DataError: the recording cannot be read, or the spectrogram not be kept.
         """
-        path = self._directory / f"{recording.stem}.npy"
         try:
-            if path.is_file() and path.stat().st_mtime >= recording.stat().st_mtime:
+            facts = recording.stat()
+        except OSError as error:
+            raise _unreadable(recording) from error
+        path = self._place(recording.parent) / f"{recording.stem}-{facts.st_size}.npy"
+        try:
+            if path.is_file() and path.stat().st_mtime >= facts.st_mtime:
                 return np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (EOFError, OSError, ValueError) as error:
             raise DataError(f"cannot read {path}", hint="delete it: it is made again") from error
         mels = mel_spectrogram(recording, self._settings)
         self._keep(path, mels)
         return mels
+
+    def _place(self, recordings: Path) -> Path:
+        """Return where spectrograms of a directory are, the same one if both have been moved."""
+        way = os.path.relpath(recordings.resolve(), self._below.resolve())
+        return self._directory / hashlib.sha256(os.fsencode(way)).hexdigest()[:16]
 
     def _keep(self, path: Path, mels: Mels) -> None:
         unfinished = path.with_suffix(f".{os.getpid()}.tmp")
@@ -79,7 +92,7 @@ def mel_spectrogram(recording: Path, settings: SpeechPreprocessing) -> Mels:
     """Compute a spectrogram; several channels are averaged, and another rate is resampled.
 
     Raises:
-        DataError: the recording cannot be read.
+        DataError: the recording cannot be read, or has no sound.
     """
     import librosa
     import soundfile
@@ -87,10 +100,10 @@ def mel_spectrogram(recording: Path, settings: SpeechPreprocessing) -> Mels:
     try:
         samples, rate = soundfile.read(recording, dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"cannot read recording {recording}",
-            hint="repair or delete the file; none is skipped silently",
-        ) from error
+        raise _unreadable(recording) from error
+    if not len(samples) or not np.isfinite(samples).all():
+        what = "samples that are no finite numbers" if len(samples) else "no samples"
+        raise DataError(f"recording {recording} has {what}", hint=_MEND)
     sound: Any = samples.mean(axis=1)
     if rate != settings.sampling_rate_hz:
         sound = librosa.resample(sound, orig_sr=rate, target_sr=settings.sampling_rate_hz)
@@ -105,3 +118,7 @@ def mel_spectrogram(recording: Path, settings: SpeechPreprocessing) -> Mels:
         fmax=settings.max_hz,
     )
     return np.log(np.maximum(mels, _QUIETEST)).T.astype(np.float32)
+
+
+def _unreadable(recording: Path) -> DataError:
+    return DataError(f"cannot read recording {recording}", hint=_MEND)

@@ -47,25 +47,49 @@ def read_utterances(directory: Path, metadata: str, characters: str) -> list[Utt
         DataError: a file is missing, or a line does not say what it must.
     """
     path = directory / metadata
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}", hint=_WHERE) from error
+    lines = _lines(path)
     found = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         name, *texts = line.rstrip("\r").split("|")
-        ids = to_ids(texts[-1], characters) if texts else ()
-        if not ids or Path(name).name != name:
+        if not texts or not name or Path(name).name != name:
             raise DataError(
-                f"line {number} of {path} is not ID|text|normalised text", hint="mend the line"
+                f"line {number} of {path} is not ID|text|normalised text",
+                hint="mend the line; an ID is the name of a file in wavs, without .wav",
+            )
+        ids = to_ids(texts[-1], characters)
+        if not ids:
+            raise DataError(
+                f"line {number} of {path} says nothing that the model can read: {texts[-1]!r}",
+                hint=f"spell it in these characters, or delete the line: {characters}",
             )
         recording = directory / "wavs" / f"{name}.wav"
         if not recording.is_file():
             raise DataError(f"{path} names {recording}, which does not exist", hint=_WHERE)
         found.append(Utterance(name, recording, ids))
     return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if path.name == METADATA:
+            raise DataError(f"there is no {path}", hint=_WHERE) from error
+        raise DataError(
+            f"{path.parent} has no file {path.name!r} that lists utterances",
+            hint=f"--train-split and --val-split name files beside {METADATA}, written like it; a"
+            " part of one has to be a file of its own",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not in UTF-8", hint="save it in that encoding; iconv -t UTF-8 can"
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror}", hint="it must be a readable text file"
+        ) from error
 
 
 def to_ids(text: str, characters: str) -> tuple[int, ...]:

@@ -119,7 +119,7 @@ def test_spectrograms_are_kept_and_made_again_for_a_newer_recording(directory: P
     recording = directory / "wavs" / "LJ-0.wav"
     files = MelFiles(directory / "kept", SETTINGS)
     first = files.read(recording)
-    (kept,) = (directory / "kept").glob("*/*")
+    (kept,) = (directory / "kept").rglob("*.npy")
     np.save(kept, first + 1)
     np.testing.assert_array_equal(files.read(recording), first + 1)
     late = kept.stat().st_mtime + 10
@@ -127,12 +127,45 @@ def test_spectrograms_are_kept_and_made_again_for_a_newer_recording(directory: P
     np.testing.assert_array_equal(files.read(recording), first)
 
 
-def test_what_is_missing_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def message(where: Path) -> str:
-        with pytest.raises(DataError) as caught:
-            list(build_speech(config(where), SETTINGS, seed=0).train)
-        return f"{caught.value} | {caught.value.hint}"
+def test_spectrograms_of_another_data_set_or_recording_are_not_taken(tmp_path: Path) -> None:
+    """Not even where IDs are the same, all are kept in one place, and the recording is older."""
+    names = ("one", "other")
+    one, other = (
+        write_recordings(tmp_path / name, pitch_hz=220 * pitch) / "wavs" / "LJ-0.wav"
+        for pitch, name in enumerate(names, start=1)
+    )
+    assert one.stat().st_size == other.stat().st_size
+    files = MelFiles(tmp_path / "kept", SETTINGS)
+    first = files.read(one)
+    os.utime(other, (0, 0))
+    np.testing.assert_array_equal(files.read(other), mel_spectrogram(other, SETTINGS))
+    assert not np.array_equal(files.read(other), first)
 
+    longer = one.with_name("LJ-5.wav")
+    os.utime(longer, (0, 0))
+    longer.replace(one)
+    np.testing.assert_array_equal(files.read(one), mel_spectrogram(one, SETTINGS))
+    assert len(files.read(one)) > len(first)
+
+
+def test_spectrograms_that_are_kept_with_their_recordings_move_with_them(directory: Path) -> None:
+    recording = directory / "wavs" / "LJ-0.wav"
+    first = MelFiles(directory, SETTINGS).read(recording)
+    (kept,) = directory.rglob("*.npy")
+    np.save(kept, first + 1)
+    moved = directory.rename(directory.with_name("moved"))
+    recording = moved / "wavs" / "LJ-0.wav"
+    np.testing.assert_array_equal(MelFiles(moved, SETTINGS).read(recording), first + 1)
+
+
+def message(where: Path, **settings: object) -> str:
+    """Return what reading a whole data set fails with."""
+    with pytest.raises(DataError) as caught:
+        list(build_speech(config(where, **settings), SETTINGS, seed=0).train)
+    return f"{caught.value} | {caught.value.hint}"
+
+
+def test_what_is_missing_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = message(directory / "nowhere")
     assert "metadata.csv" in where
     assert "https://keithito.com/LJ-Speech-Dataset/" in where
@@ -147,3 +180,53 @@ def test_what_is_missing_is_told(directory: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("ramda_cli.data.speech.mels.find_spec", lambda name: None)
     (directory / "metadata.csv").write_text("LJ-0|one|one\nLJ-2|two|two\n")
     assert 'pip install "ramda-cli[speech]"' in message(directory)
+
+
+def test_what_is_wrong_with_a_recording_is_told(directory: Path) -> None:
+    import soundfile
+
+    recording = directory / "wavs" / "LJ-1.wav"
+    for samples, what in (([0.0, math.nan] * 900, "no finite numbers"), ([], "no samples")):
+        soundfile.write(recording, np.array(samples), 22_050, subtype="FLOAT")
+        told = message(directory)
+        assert f"recording {recording} has {what}" in told.replace("samples that are ", "")
+        assert "repair it, or delete it and its line" in told
+
+
+def test_a_spectrogram_that_was_not_written_whole_is_told(directory: Path) -> None:
+    files = MelFiles(directory, SETTINGS)
+    files.read(directory / "wavs" / "LJ-0.wav")
+    (kept,) = directory.rglob("*.npy")
+    for content in (b"", kept.read_bytes()[:-1], b"no array"):
+        kept.write_bytes(content)
+        with pytest.raises(DataError, match=r"^cannot read .*LJ-0-.*npy$") as caught:
+            files.read(directory / "wavs" / "LJ-0.wav")
+        assert caught.value.hint == "delete it: it is made again"
+
+
+def test_what_is_wrong_with_a_list_is_told(directory: Path) -> None:
+    path = directory / "metadata.csv"
+    lines = path.read_text(encoding="utf-8")
+    path.write_text(lines, encoding="utf-8-sig")
+    assert build_speech(config(directory), SETTINGS, seed=0).train_size == 5
+    path.write_text("LJ-0|Café|Café\n", encoding="latin-1")
+    assert message(directory).startswith(f"{path} is not in UTF-8 | save it in that encoding")
+    path.write_text("LJ-0|one|one\nLJ-1|Привет|Привет\n", encoding="utf-8")
+    told = message(directory)
+    assert told.startswith(f"line 2 of {path} says nothing that the model can read: 'Привет' | ")
+    assert "abcdefghijklmnopqrstuvwxyz" in told
+    for line in ("wavs/LJ-0|one|one", "|one|one", "LJ-0"):
+        path.write_text(line)
+        assert f"line 1 of {path} is not ID|text|normalised text | mend the line" in message(
+            directory
+        )
+    path.unlink()
+    path.mkdir()
+    assert message(directory).startswith(f"cannot read {path}: Is a directory")
+
+
+def test_a_part_of_a_list_is_refused(directory: Path) -> None:
+    for settings in ({"train_split": "train[:50%]"}, {"val_split": "train[:50%]"}):
+        told = message(directory, **settings)
+        assert told.startswith(f"{directory} has no file 'train[:50%]' that lists utterances | ")
+        assert "a part of one has to be a file of its own" in told
