@@ -48,7 +48,7 @@ class RelativeAttention(nn.Module):
         positions: Float[Tensor, "m+t d"],
     ) -> Float[Tensor, "b t d"]:
         """Return what each token gathers; `positions` are sinusoids of falling distances."""
-        tokens, keys = x.shape[1], len(positions)
+        tokens, keys = x.shape[1], positions.shape[0]
         read = torch.cat([memory, x], dim=1)
         q, k, v = self.qkv(read).unflatten(2, (3, -1, self.d_head)).unbind(2)
         r = self.r(positions).unflatten(1, (-1, self.d_head))

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from ramda_cli.config.schema import DataConfig, RunConfig
 from ramda_cli.data.text.segments import SegmentBatches
 from ramda_cli.errors import ConfigError, DataError, Interrupted
-from ramda_cli.export import load
+from ramda_cli.export import OnnxModel, load
 from ramda_cli.pipeline import prune
 from ramda_cli.pipeline.evaluate import evaluate
 from ramda_cli.pipeline.fitting import Fit
 from ramda_cli.pipeline.loading import load_run
+from ramda_cli.pipeline.verify import verify
 from ramda_cli.tasks import IGNORED, LANGUAGE_MODELING, Carried
 from ramda_cli.training import evaluate as measure
 from tests.pipeline.recording import Recorder
@@ -125,6 +126,27 @@ def test_the_vocabulary_is_learned_and_travels_with_the_model(tmp_path: Path) ->
     (out / "tokenizer.json").unlink()
     with pytest.raises(Exception, match="the words of the model cannot be read"):
         evaluate(out / "model.safetensors", config.data, device="cpu")
+
+
+def test_the_onnx_file_knows_no_targets_and_says_all_words(tmp_path: Path) -> None:
+    config = config_of(tmp_path, output={"onnx": True}, training={"epochs": 1})
+    report = prune(config, Recorder())
+    accuracy: Any = report["accuracy"]
+    assert accuracy["onnx"] == pytest.approx(accuracy["after_removal"], rel=1e-5)
+    out = config.output.directory
+    model, run = load(out / "model.safetensors"), OnnxModel(out / "model.onnx")
+    memory = torch.randn(3, 1, 5, 8)
+    for length in (6, 9, 1):
+        tokens = torch.randint(12, (3, length))
+        said, kept = run.on({"tokens": tokens, "memory": memory})
+        with torch.no_grad():
+            expected = model(tokens, memory)
+        assert said.shape == (3, length, 12)
+        assert torch.allclose(said, expected[0], atol=1e-5)
+        assert torch.allclose(kept, expected[1], atol=1e-5)
+    verified: Any = verify(out)
+    assert all(verdict["passed"] for verdict in verified["checks"])
+    assert any(verdict["name"].startswith("model.onnx,") for verdict in verified["checks"])
 
 
 @pytest.mark.slow
