@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 
 from ramda_cli.config.schema import DataConfig, RunConfig
 from ramda_cli.data.text.segments import SegmentBatches
+from ramda_cli.data.text.vocabulary import learn_vocabulary
 from ramda_cli.errors import ConfigError, DataError, Interrupted
 from ramda_cli.export import OnnxModel, load
 from ramda_cli.pipeline import prune
@@ -147,6 +149,34 @@ def test_the_onnx_file_knows_no_targets_and_says_all_words(tmp_path: Path) -> No
     verified: Any = verify(out)
     assert all(verdict["passed"] for verdict in verified["checks"])
     assert any(verdict["name"].startswith("model.onnx,") for verdict in verified["checks"])
+
+
+def rows_of(*lines: str | None) -> Dataset:
+    return Dataset.from_dict({"text": list(lines)})
+
+
+def test_words_that_the_text_itself_leaves_out_are_unknown_ones() -> None:
+    plain = learn_vocabulary(rows_of("b b b a a", "c"), "text", size=4)
+    assert plain.get_vocab() == {"<unk>": 0, "<eos>": 1, "b": 2, "a": 3}
+    lines = rows_of("<unk> b <unk> b <unk> b <unk>", "<eos> a a", "c")
+    words = learn_vocabulary(lines, "text", size=4)
+    assert words.get_vocab() == plain.get_vocab()
+    assert (words.unk_token_id, words.eos_token_id) == (0, 1)
+    assert words(["b <unk> c", "a"])["input_ids"] == [[2, 0, 0, 1], [3, 1]]
+
+
+def test_a_note_tells_unknown_words_from_those_the_text_leaves_out(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    folder = tmp_path / "text"
+    # 120 words with the ends of lines.
+    (folder / "valid.txt").write_text(
+        "the <unk> cat sees <unk>\n" * 18 + "the zebra zebra sees .\n" * 2
+    )
+    (note,) = load_run(config)[1].notes
+    assert note == (
+        "3.3% of the validation words are not in the vocabulary of 12;"
+        " 30.0% more are <unk> in the text itself"
+    )
 
 
 @pytest.mark.slow
