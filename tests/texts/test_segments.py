@@ -244,6 +244,56 @@ def test_what_does_not_go_with_a_memory_is_refused(
         prune(config_of(tmp_path, training=settings), Recorder())
 
 
+def table_of(tmp_path: Path, train: str, valid: str, *, kind: str = "csv") -> RunConfig:
+    """Return a run on two files of a table in place of the text."""
+    config = config_of(tmp_path)
+    folder = tmp_path / "table"
+    folder.mkdir(exist_ok=True)
+    (folder / f"train.{kind}").write_text(train)
+    (folder / f"valid.{kind}").write_text(valid)
+    data = config.data.model_copy(update={"name": str(folder), "batch_size": 1})
+    return config.model_copy(update={"data": data})
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "line", "missing"),
+    [("csv", "text,number\n", "the cat sees,1\n", ",2\n"),
+     ("jsonl", "", '{"text": "the cat sees"}\n', '{"text": null}\n')],
+)  # fmt: skip
+def test_a_missing_text_is_an_empty_line(
+    tmp_path: Path, kind: str, head: str, line: str, missing: str
+) -> None:
+    rows = head + line * 2 + missing + line * 2
+    data = load_run(table_of(tmp_path, rows, rows, kind=kind))[1]
+    assert "17 training and 17 validation words" in data.description
+    (first, targets), *_ = data.val
+    assert isinstance(first, dict)
+    numbers = data.tokenizer("the cat sees")["input_ids"]
+    assert torch.cat([first["tokens"][0, :1], targets[0]])[:7].tolist() == [*numbers, *numbers[:3]]
+
+
+@pytest.mark.parametrize(
+    ("valid", "message"),
+    [("words\nthe cat\n", "validation split has no column 'text'"),
+     ("text\n7\n", "the column 'text' of .*validation split does not hold texts"),
+     ("", "the validation split of .* is empty: .*valid.csv holds nothing")],
+)  # fmt: skip
+def test_a_validation_split_of_another_kind_is_told(
+    tmp_path: Path, valid: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        load_run(table_of(tmp_path, "text\n" + "the cat\n" * 9, valid))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["train", "valid"])
+def test_an_empty_text_is_told(tmp_path: Path, kind: str) -> None:
+    config = config_of(tmp_path)
+    (tmp_path / "text" / f"{kind}.txt").write_text("")
+    with pytest.raises(DataError, match=f"is empty: .*{kind}.txt holds nothing"):
+        load_run(config)
+
+
 def test_text_that_does_not_do_is_told(tmp_path: Path) -> None:
     config = config_of(tmp_path, data={"batch_size": 400})
     with pytest.raises(DataError, match="too few for 400 segments of 6"):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ramda_cli.config.schema import DataConfig
 from ramda_cli.data.bundle import DataBundle, cut_out, part_of
-from ramda_cli.data.text.columns import find_columns
+from ramda_cli.data.text.columns import find_columns, require_columns, require_texts
 from ramda_cli.data.text.sources import open_texts
 from ramda_cli.data.text.vocabulary import UNKNOWN, learn_vocabulary, lines_of
 from ramda_cli.errors import DataError
@@ -108,7 +108,10 @@ def build_segments(config: DataConfig, loaded: LoadedModel) -> DataBundle:
         raise DataError(
             "running text is read in one piece, and not streamed", hint="leave out data.streaming"
         )
-    (column,) = find_columns(texts.train, TEXT_GENERATION.name, config, texts.name).inputs
+    columns = find_columns(texts.train, TEXT_GENERATION.name, config, texts.name)
+    (column,), held_out = columns.inputs, f"{texts.name}, validation split"
+    require_columns(texts.val, columns, held_out)
+    require_texts(texts.val.features, column, "--input-key", held_out)
     known = len(model.get_parameter("embedding.weight"))
     tokenizer = loaded.tokenizer or learn_vocabulary(texts.train, column, size=known)
     train, val = (_numbers(rows, column, tokenizer) for rows in (texts.train, texts.val))

@@ -43,9 +43,9 @@ def learn_vocabulary(rows: Dataset, column: str, *, size: int) -> Any:
 
 
 def lines_of(rows: Dataset, column: str) -> Iterator[list[str]]:
-    """Yield a column of texts, many rows at a time."""
+    """Yield a column of texts, many rows at a time; one that is missing is an empty line."""
     for at in range(0, len(rows), _ROWS_AT_ONCE):
-        yield rows[at : at + _ROWS_AT_ONCE][column]
+        yield [line or "" for line in rows[at : at + _ROWS_AT_ONCE][column]]
 
 
 def load_vocabulary(folder: Path, model: nn.Module) -> Any:
