@@ -159,12 +159,21 @@ class TransformerXL(nn.Module):
             before = memory[:, number]
             read.append(torch.cat([before, x], dim=1)[:, x.shape[1] :].detach())
             x = layer(x, before, positions)
-        flat = self.dropout(x).flatten(0, 1)
+        x, kind = self.dropout(x), x.device.type
+        if not torch.is_autocast_enabled(kind):
+            return self._said(x, targets), torch.stack(read, dim=1)
+        # Under autocast torch's adaptive softmax mixes types, which it refuses.
+        with torch.autocast(kind, enabled=False):
+            return self._said(x.float(), targets), torch.stack(read, dim=1)
+
+    def _said(
+        self, x: Float[Tensor, "b t d"], targets: Int64[Tensor, "b t"] | None
+    ) -> Float[Tensor, "b t *words"]:
+        flat = x.flatten(0, 1)
         if targets is None:
-            said = self.softmax.log_prob(flat).unflatten(0, tokens.shape)
-        else:
-            said = self.softmax(flat, targets.clamp_min(0).flatten()).output.view_as(targets)
-        return said, torch.stack(read, dim=1)
+            return self.softmax.log_prob(flat).unflatten(0, x.shape[:2])
+        output: Tensor = self.softmax(flat, targets.clamp_min(0).flatten()).output
+        return output.view_as(targets)
 
     def no_memory(self, batch: int) -> Float[Tensor, "b layers m d"]:
         """Return the memory of texts that begin."""

@@ -87,6 +87,25 @@ def test_targets_are_given_the_log_probability_that_all_words_have() -> None:
     assert torch.allclose(own, every.gather(2, targets[..., None])[..., 0])
 
 
+def test_half_precision_ends_before_the_softmax() -> None:
+    model = small().float()
+    given = {name: t.float() if t.is_floating_point() else t for name, t in inputs(5, 4).items()}
+    targets = torch.randint(60, (2, 5), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        full, _ = model(**given, targets=targets)
+        with torch.autocast("cpu", torch.bfloat16):
+            every, _ = model(**given)
+    assert every.dtype == torch.float32
+    assert torch.allclose(every.logsumexp(-1), torch.zeros(2, 5), atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        said, memory = model(**given, targets=targets)
+        said.sum().backward()
+    assert said.dtype == memory.dtype == torch.float32
+    assert torch.allclose(said, full, rtol=0.05, atol=0.1)
+    assert not torch.equal(said, full)  # the layers are in half precision
+    assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+
+
 def test_no_gradient_flows_through_the_memory() -> None:
     model, given = small(), inputs(5, 4)
     _, memory = model(**given)
