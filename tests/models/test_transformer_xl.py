@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 import ramda_cli as ramda
+from ramda_cli.config.schema import ModelConfig
+from ramda_cli.errors import ModelError
+from ramda_cli.models.loading import load_model
 from ramda_cli.models.transformer_xl import RelativeAttention, TransformerXL, _sinusoids
 
 SMALL: dict[str, Any] = {
@@ -139,12 +142,43 @@ def test_the_settings_are_those_of_the_paper() -> None:
     assert model.no_memory(3).shape == (3, 16, 192, 512)
 
 
-@pytest.mark.parametrize("wrong", [{"cutoffs": [70]}, {"depth": 3}])
-def test_wrong_arguments_are_told(wrong: dict[str, object]) -> None:
-    from ramda_cli.config.schema import ModelConfig
-    from ramda_cli.errors import ModelError
-    from ramda_cli.models.loading import load_model
-
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"depth": 3}, "depth"),
+     ({"d_model": 15}, "d_model must be even, for sines and cosines, got 15"),
+     ({"tgt_len": 0}, "tgt_len must be a whole number from 1 on, got 0"),
+     ({"tgt_len": "5"}, "tgt_len must be a whole number from 1 on, got '5'"),
+     ({"mem_len": -1}, "mem_len must be a whole number from 0 on, got -1"),
+     ({"mem_len": 2.5}, "mem_len must be a whole number from 0 on, got 2.5"),
+     ({"n_head": 0}, "n_head must be a whole number from 1 on, got 0"),
+     ({"n_layer": True}, "n_layer must be a whole number from 1 on, got True"),
+     ({"d_head": None}, "d_head must be a whole number from 1 on, got None"),
+     ({"d_inner": -3}, "d_inner must be a whole number from 1 on, got -3"),
+     ({"vocab_size": 0}, "vocab_size must be a whole number from 2 on, got 0"),
+     ({"cutoffs": [70]}, "from 1 to 59, got [70]"),
+     ({"cutoffs": []}, "got []"), ({"cutoffs": [30, 15]}, "got [30, 15]"),
+     ({"cutoffs": [1.5]}, "got [1.5]"), ({"cutoffs": 15}, "got 15"),
+     ({"div_value": 5}, "which is 16 / div_value^2, got 5"),
+     ({"div_value": 1e300}, "which is 16 / div_value^2, got 1e+300"),
+     ({"div_value": 0.5}, "div_value must be a number from 1 on, got 0.5"),
+     ({"div_value": float("nan")}, "got nan"), ({"div_value": "2"}, "got '2'"),
+     ({"dropout": 1.0}, "dropout must be in [0, 1), got 1.0"),
+     ({"dropatt": "0"}, "dropatt must be in [0, 1), got '0'")],
+)  # fmt: skip
+def test_wrong_arguments_are_told(wrong: dict[str, object], message: str) -> None:
     config = ModelConfig(name="transformer-xl", arguments={**SMALL, **wrong})
-    with pytest.raises(ModelError, match="transformer-xl cannot be built"):
+    with pytest.raises(ModelError) as caught:
         load_model(config)
+    assert str(caught.value).startswith("transformer-xl cannot be built with such arguments: ")
+    assert message in str(caught.value)
+    assert caught.value.hint
+
+
+def test_the_smallest_arguments_do() -> None:
+    least = {"d_model": 2, "n_layer": 1, "n_head": 1, "d_head": 1, "d_inner": 1, "vocab_size": 2,
+             "cutoffs": (1,), "tgt_len": 1, "mem_len": 0, "div_value": 2}  # fmt: skip
+    loaded = load_model(ModelConfig(name="transformer-xl", arguments=least))
+    example: Any = loaded.example_inputs
+    said, memory = loaded.module(**example)
+    assert said.shape == (2, 1, 2)
+    assert memory.shape == (2, 1, 0, 2)
