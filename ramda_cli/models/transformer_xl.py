@@ -16,7 +16,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 _INITIAL_STD = 0.02
-_EXAMPLE_TOKENS = 16
 
 
 class RelativeAttention(nn.Module):
@@ -195,11 +194,10 @@ class TransformerXL(nn.Module):
         return torch.zeros((), device=device).expand(batch, len(self.layers), self.mem_len, width)
 
     def example_inputs(self) -> dict[str, Any]:
-        """Return two short segments with a memory."""
-        draws = torch.Generator().manual_seed(0)
-        words, tokens = self.embedding.num_embeddings, min(self.tgt_len, _EXAMPLE_TOKENS)
+        """Return two segments with a memory, as they are when the model is evaluated."""
+        draws, words = torch.Generator().manual_seed(0), self.embedding.num_embeddings
         return {
-            "tokens": torch.randint(words, (2, tokens), generator=draws),
+            "tokens": torch.randint(words, (2, self.tgt_len), generator=draws),
             "memory": torch.randn(self.no_memory(2).shape, generator=draws),
         }
 

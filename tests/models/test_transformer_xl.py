@@ -13,6 +13,7 @@ from ramda_cli.config.schema import ModelConfig
 from ramda_cli.errors import ModelError
 from ramda_cli.models.loading import load_model
 from ramda_cli.models.transformer_xl import RelativeAttention, TransformerXL, _sinusoids
+from ramda_cli.structure.cost import CostModel
 
 SMALL: dict[str, Any] = {
     "vocab_size": 60, "cutoffs": [15, 30], "d_model": 16, "n_layer": 2, "n_head": 4, "d_head": 6,
@@ -130,6 +131,18 @@ def test_heads_and_hidden_units_are_taken_out_exactly(tmp_path: Path) -> None:
     longer = inputs(9, 7, batch=3)
     for one, other in zip(model(**longer), smaller(**longer), strict=True):
         assert torch.allclose(one, other, rtol=1e-12)
+
+
+def test_macs_are_those_of_a_segment_with_its_memory() -> None:
+    """Written out; longer than short examples are, and all words are predicted."""
+    model = TransformerXL(**{**SMALL, "tgt_len": 20, "mem_len": 7})
+    tokens, keys, width, heads = 20, 27, 16, 4 * 6
+    attention = keys * width * 3 * heads + keys * width * heads + 3 * tokens * keys * heads
+    layer = attention + tokens * heads * width + 2 * tokens * width * 20
+    # 15 words and two clusters, of 15 words in a width of 8 and of 30 in a width of 4.
+    softmax = width * (15 + 2) + (width * 8 + 8 * 15) + (width * 4 + 4 * 30)
+    cost = CostModel(ramda.discover(model, model.example_inputs()))
+    assert cost.size().macs == 2 * layer + tokens * softmax
 
 
 def test_the_settings_are_those_of_the_paper() -> None:
