@@ -6,13 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import ramda_cli as ramda
 from ramda_cli.config.schema import ModelConfig
 from ramda_cli.errors import ModelError
 from ramda_cli.models.loading import load_model
-from ramda_cli.models.transformer_xl import RelativeAttention, TransformerXL, _sinusoids
+from ramda_cli.models.transformer_xl import (
+    Layer,
+    RelativeAttention,
+    TransformerXL,
+    _sinusoids,
+)
 from ramda_cli.structure.cost import CostModel
 
 SMALL: dict[str, Any] = {
@@ -64,6 +69,64 @@ def test_attention_is_the_formula_of_the_paper() -> None:
     expected = attention.o(gathered.flatten(1))
     positions = _sinusoids(kept + tokens, width, like=x)
     assert torch.allclose(attention(x, memory, positions)[0], expected, atol=1e-12)
+
+
+def normed(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    away = x - x.mean()
+    return away / (away.square().mean() + 1e-5).sqrt() * norm.weight + norm.bias
+
+
+def layer_of(layer: Layer, x: list[Tensor], memory: Tensor) -> list[Tensor]:
+    """Return what a layer makes of the vectors of one segment, as the paper has it."""
+    own, each, width = layer.attention, layer.attention.d_head, len(x[0])
+    heads, read = len(own.content_bias), [*memory, *x]
+    wq, wk, wv = own.qkv.weight.view(3, heads, each, width)
+    wr = own.r.weight.view(heads, each, width)
+    outputs = []
+    for place, vector in enumerate(x, start=len(memory)):
+        gathered = []
+        for h in range(heads):
+            q, scores = wq[h] @ vector, []
+            for other in range(place + 1):
+                angles = [(place - other) / 10_000 ** (2 * i / width) for i in range(width // 2)]
+                r = torch.tensor([*map(math.sin, angles), *map(math.cos, angles)]).double()
+                by_content = (q + own.content_bias[h]) @ (wk[h] @ read[other])
+                by_distance = (q + own.position_bias[h]) @ (wr[h] @ r)
+                scores.append((by_content + by_distance) / math.sqrt(each))
+            weights = torch.stack(scores).softmax(0)
+            gathered.append(sum(w * (wv[h] @ y) for w, y in zip(weights, read, strict=False)))
+        attended = normed(layer.attention_norm, vector + own.o.weight @ torch.cat(gathered))
+        inner = (layer.inner.weight @ attended + layer.inner.bias).clamp_min(0)
+        outer = layer.outer.weight @ inner + layer.outer.bias
+        outputs.append(normed(layer.norm, attended + outer))
+    return outputs
+
+
+def log_probabilities(softmax: nn.AdaptiveLogSoftmaxWithLoss, x: Tensor) -> Tensor:
+    """Return those of all words: frequent ones, and those of each cluster times the cluster's."""
+    clusters = len(softmax.tail)
+    head = (softmax.head.weight @ x).log_softmax(0)
+    frequent, rest = head[:-clusters], head[-clusters:]
+    tails = [down_up[1].weight @ (down_up[0].weight @ x) for down_up in softmax.tail]
+    within = [a + tail.log_softmax(0) for a, tail in zip(rest, tails, strict=True)]
+    return torch.cat([frequent, *within])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("tokens", "kept"), [(5, 4), (3, 4), (2, 0)])
+def test_the_model_is_the_one_of_the_paper_written_out(tokens: int, kept: int) -> None:
+    model, given = small(), inputs(tokens, kept)
+    said, memory = model(**given)
+    assert memory.shape == (2, 2, kept, 16)
+    for example in range(2):
+        x = [math.sqrt(16) * model.embedding.weight[word] for word in given["tokens"][example]]
+        for number, layer in enumerate(model.layers):
+            before = given["memory"][example, number]
+            newest = torch.stack([*before, *x])[tokens:]
+            assert torch.allclose(memory[example, number], newest, atol=1e-12)
+            x = layer_of(layer, x, before)
+        expected = torch.stack([log_probabilities(model.softmax, each) for each in x])
+        assert torch.allclose(said[example], expected, atol=1e-10)
 
 
 @torch.no_grad()

@@ -9,11 +9,12 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from ramda_cli.config.schema import DataConfig, RunConfig
+from ramda_cli.config.schema import DataConfig, RunConfig, TrainingConfig
 from ramda_cli.data.text.segments import SegmentBatches
 from ramda_cli.data.text.vocabulary import learn_vocabulary
 from ramda_cli.errors import ConfigError, DataError, Interrupted
 from ramda_cli.export import OnnxModel, load
+from ramda_cli.observer import SilentObserver
 from ramda_cli.pipeline import prune
 from ramda_cli.pipeline.evaluate import evaluate
 from ramda_cli.pipeline.fitting import Fit
@@ -21,6 +22,8 @@ from ramda_cli.pipeline.loading import load_run
 from ramda_cli.pipeline.verify import verify
 from ramda_cli.tasks import IGNORED, LANGUAGE_MODELING, Carried
 from ramda_cli.training import evaluate as measure
+from ramda_cli.training.objective import Objective
+from ramda_cli.training.passes import Passes
 from tests.pipeline.recording import Recorder
 
 WORDS = ("the", "cat", "dog", "sees", "a", "bird", "and", "then", "sleeps", ".")
@@ -103,6 +106,29 @@ def test_validation_hands_the_memory_on_and_training_forgets_it_between_passes()
     carried = Carried(LANGUAGE_MODELING)
     carried.keep((torch.zeros(1), torch.full((1,), torch.inf)))
     assert carried.memory is None
+
+
+def test_every_pass_over_the_text_begins_without_a_memory(tmp_path: Path) -> None:
+    loaded, data = load_run(config_of(tmp_path))
+    model, given = loaded.module, []
+    model.register_forward_pre_hook(
+        lambda _, args, kwargs: given.append(float(kwargs["memory"].abs().sum())), with_kwargs=True
+    )
+    config, cpu = TrainingConfig(epochs=2), torch.device("cpu")
+    passes = Passes(
+        data, config, Objective(model, config, data.task), device=cpu, observer=SilentObserver()
+    )
+    optimizer: Any = torch.optim.SGD(model.parameters(), lr=0.0)
+    for epoch in (1, 2):
+        passes.run(
+            epoch, model, optimizer, first_step=0, before_step=optimizer.zero_grad,
+            after_step=lambda: None, passed_over=lambda: None, shown=dict,
+        )  # fmt: skip
+    assert passes.per_epoch > 2
+    first, second = given[: passes.per_epoch], given[passes.per_epoch :]
+    for memories in (first, second):
+        assert memories[0] == 0
+        assert all(memory > 0 for memory in memories[1:])
 
 
 def test_the_vocabulary_is_learned_and_travels_with_the_model(tmp_path: Path) -> None:
