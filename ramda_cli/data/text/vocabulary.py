@@ -28,8 +28,7 @@ def learn_vocabulary(rows: Dataset, column: str, *, size: int) -> Any:
     counted = Tokenizer(WordLevel({}, unk_token=UNKNOWN))
     counted.pre_tokenizer = WhitespaceSplit()
     own = [UNKNOWN, END]
-    # Two more, as the text may have both of its own.
-    trainer = WordLevelTrainer(vocab_size=size + len(own), show_progress=False)
+    trainer = WordLevelTrainer(vocab_size=size, show_progress=False)
     counted.train_from_iterator(lines_of(rows, column), trainer)
     numbers = counted.get_vocab()
     frequent = [word for word in sorted(numbers, key=numbers.__getitem__) if word not in own]
