@@ -5,6 +5,7 @@ they stand to each other is told by relative positions. Words are predicted by a
 (Grave et al., ICML 2017, arXiv:1609.04309), torch's own. Embeddings and softmax share no weights.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 _INITIAL_STD = 0.02
-_EXAMPLE_TOKENS = 16
 
 
 class RelativeAttention(nn.Module):
@@ -48,7 +48,7 @@ class RelativeAttention(nn.Module):
         positions: Float[Tensor, "m+t d"],
     ) -> Float[Tensor, "b t d"]:
         """Return what each token gathers; `positions` are sinusoids of falling distances."""
-        tokens, keys = x.shape[1], len(positions)
+        tokens, keys = x.shape[1], positions.shape[0]
         read = torch.cat([memory, x], dim=1)
         q, k, v = self.qkv(read).unflatten(2, (3, -1, self.d_head)).unbind(2)
         r = self.r(positions).unflatten(1, (-1, self.d_head))
@@ -101,6 +101,9 @@ class TransformerXL(nn.Module):
         tgt_len, mem_len: words of a segment and of the memory.
         div_value: by which power of it rarer words have narrower softmax layers.
         dropout, dropatt: probabilities, of values and of attention weights.
+
+    Raises:
+        ValueError: one is of another type or out of range.
     """
 
     def __init__(
@@ -120,6 +123,16 @@ class TransformerXL(nn.Module):
         dropatt: float = 0.0,
     ) -> None:
         super().__init__()
+        _require_counts(
+            d_model=d_model, n_layer=n_layer, n_head=n_head, d_head=d_head, d_inner=d_inner,
+            tgt_len=tgt_len,
+        )  # fmt: skip
+        _require_counts(at_least=2, vocab_size=vocab_size)
+        _require_counts(at_least=0, mem_len=mem_len)
+        if d_model % 2:
+            raise ValueError(f"d_model must be even, for sines and cosines, got {d_model}")
+        _require_softmax(vocab_size, cutoffs, d_model, div_value=div_value)
+        _require_probabilities(dropout=dropout, dropatt=dropatt)
         self.tgt_len, self.mem_len = tgt_len, mem_len
         self.embedding = nn.Embedding(vocab_size, d_model)
         self.layers = nn.ModuleList(
@@ -159,12 +172,21 @@ class TransformerXL(nn.Module):
             before = memory[:, number]
             read.append(torch.cat([before, x], dim=1)[:, x.shape[1] :].detach())
             x = layer(x, before, positions)
-        flat = self.dropout(x).flatten(0, 1)
+        x, kind = self.dropout(x), x.device.type
+        if not torch.is_autocast_enabled(kind):
+            return self._said(x, targets), torch.stack(read, dim=1)
+        # Under autocast torch's adaptive softmax mixes types, which it refuses.
+        with torch.autocast(kind, enabled=False):
+            return self._said(x.float(), targets), torch.stack(read, dim=1)
+
+    def _said(
+        self, x: Float[Tensor, "b t d"], targets: Int64[Tensor, "b t"] | None
+    ) -> Float[Tensor, "b t *words"]:
+        flat = x.flatten(0, 1)
         if targets is None:
-            said = self.softmax.log_prob(flat).unflatten(0, tokens.shape)
-        else:
-            said = self.softmax(flat, targets.clamp_min(0).flatten()).output.view_as(targets)
-        return said, torch.stack(read, dim=1)
+            return self.softmax.log_prob(flat).unflatten(0, x.shape[:2])
+        output: Tensor = self.softmax(flat, targets.clamp_min(0).flatten()).output
+        return output.view_as(targets)
 
     def no_memory(self, batch: int) -> Float[Tensor, "b layers m d"]:
         """Return the memory of texts that begin."""
@@ -172,11 +194,10 @@ class TransformerXL(nn.Module):
         return torch.zeros((), device=device).expand(batch, len(self.layers), self.mem_len, width)
 
     def example_inputs(self) -> dict[str, Any]:
-        """Return two short segments with a memory."""
-        draws = torch.Generator().manual_seed(0)
-        words, tokens = self.embedding.num_embeddings, min(self.tgt_len, _EXAMPLE_TOKENS)
+        """Return two segments with a memory, as they are when the model is evaluated."""
+        draws, words = torch.Generator().manual_seed(0), self.embedding.num_embeddings
         return {
-            "tokens": torch.randint(words, (2, tokens), generator=draws),
+            "tokens": torch.randint(words, (2, self.tgt_len), generator=draws),
             "memory": torch.randn(self.no_memory(2).shape, generator=draws),
         }
 
@@ -197,3 +218,44 @@ def _sinusoids(length: int, width: int, *, like: Tensor) -> Float[Tensor, "lengt
     exponents = torch.arange(0, width, 2, device=like.device, dtype=like.dtype) / width
     angles = distances[:, None] * 10_000.0**-exponents
     return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def _require_counts(*, at_least: int = 1, **given: object) -> None:
+    for name, value in given.items():
+        if not _is_whole(value) or value < at_least:  # type: ignore[operator]
+            raise ValueError(f"{name} must be a whole number from {at_least} on, got {value!r}")
+
+
+def _require_probabilities(**given: object) -> None:
+    for name, value in given.items():
+        if not _is_number(value) or not 0 <= value < 1:  # type: ignore[operator]
+            raise ValueError(f"{name} must be in [0, 1), got {value!r}")
+
+
+def _require_softmax(vocab_size: int, cutoffs: object, d_model: int, *, div_value: float) -> None:
+    listed = list(cutoffs) if isinstance(cutoffs, list | tuple) else []
+    bounds = [0, *listed, vocab_size]
+    whole = all(map(_is_whole, listed))
+    if not listed or not whole or any(b <= a for a, b in itertools.pairwise(bounds)):
+        raise ValueError(
+            f"cutoffs must be a list of whole numbers that increase, from 1 to {vocab_size - 1},"
+            f" got {cutoffs!r}"
+        )
+    if not _is_number(div_value) or not div_value >= 1:
+        raise ValueError(f"div_value must be a number from 1 on, got {div_value!r}")
+    width = float(d_model)
+    for _ in listed:
+        width /= div_value
+    if width < 1:
+        raise ValueError(
+            "div_value must leave the rarest words a width of at least 1, which is"
+            f" {d_model} / div_value^{len(listed)}, got {div_value!r}"
+        )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_whole(value) or isinstance(value, float)

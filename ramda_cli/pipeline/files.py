@@ -23,6 +23,7 @@ from ramda_cli.report.model_card import render_card
 from ramda_cli.report.plain import build_report
 from ramda_cli.structure.running import outputs_of, runner
 from ramda_cli.surgery import RemovalPlan
+from ramda_cli.tasks import of_targets, without_targets
 from ramda_cli.tasks.inputs import ExampleInputs
 from ramda_cli.training import evaluate_outputs
 from ramda_cli.verification import Check, Proof, compare
@@ -126,11 +127,12 @@ def write_files(
         )
     if onnx:
         observer.stage("export", _ONNX)
-        export_onnx(smaller, workspace.path(_ONNX), batches[0], free_length=free_length)
+        given = without_targets(batches)
+        export_onnx(smaller, workspace.path(_ONNX), given[0], free_length=free_length)
         run = OnnxModel(workspace.path(_ONNX))
-        checks.append(_check_onnx(proven.model, run, batches))
+        checks.append(_check_onnx(proven.model, run, given))
         if data is not None:
-            onnx_metric = evaluate_outputs(run.on, data.task, data.val)
+            onnx_metric = evaluate_outputs(of_targets(run.on), data.task, data.val)
     observer.stage("export", "written, read back and compared")
     proof = Proof((*proven.proof.checks, *checks))
     return WrittenFiles(

@@ -13,7 +13,12 @@ from ramda_cli.config.schema import RunConfig
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.errors import BenchError, ConfigError, Interrupted
 from ramda_cli.export import load, require_onnx
-from ramda_cli.models.loaded import LoadedModel, SpeechPreprocessing, TextPreprocessing
+from ramda_cli.models.loaded import (
+    LoadedModel,
+    SegmentPreprocessing,
+    SpeechPreprocessing,
+    TextPreprocessing,
+)
 from ramda_cli.observer import Observer
 from ramda_cli.optimizers import Penalty, penalties
 from ramda_cli.pipeline.cutting import Cut, at_rest, cut
@@ -167,7 +172,7 @@ def _prune(
         found.append(f"{counted(len(matrices), 'weight')} that may lose ranks")
     observer.stage("discover", ", ".join(found))
 
-    free_length = isinstance(loaded.preprocessing, TextPreprocessing)
+    free_length = isinstance(loaded.preprocessing, TextPreprocessing | SegmentPreprocessing)
     if config.output.onnx:
         observer.stage("export", "ONNX, to know that it can be done")
         require_onnx(loaded.module, loaded.example_inputs, free_length=free_length)

@@ -2,7 +2,8 @@
 
 The size of a dimension is a constant plus, for each group, its block times the channels kept.
 Elements of a value and multiply-accumulates (MACs) of an operator are products of such sizes: MACs
-are the elements of a contraction's result times the length of what it sums over. A weight that has
+are the elements of a contraction's result times the length of what it sums over. They are those of
+one example; what an operator does once for the whole batch counts whole. A weight that has
 lost ranks is a product of two, so its rows times its columns become its rank times both.
 """
 
@@ -15,10 +16,13 @@ import numpy.typing as npt
 from torch import fx
 
 from ramda_cli.structure.discover import Structure
+from ramda_cli.structure.einsum import contracted_pairs, einsum_names
+from ramda_cli.structure.export import has_free_batch
 from ramda_cli.structure.labels import Value
 from ramda_cli.structure.matrices import Matrix
 from ramda_cli.structure.solve import FIXED, shrinking_dim
 from ramda_cli.structure.trace import Trace, operator_name, shape_of
+from ramda_cli.tasks.inputs import tensors_of
 
 Counts = npt.NDArray[np.float64]
 
@@ -79,6 +83,7 @@ class SizeTerms:
         self._groups = len(structure.groups)
         self._channels = np.array([group.channels for group in structure.groups])
         self._batch = _batch_size(self._trace)
+        self._is_free = has_free_batch(self._trace.program)
         named = self._trace.parameters
         self._matrices = {id(named[each.parameter]): i for i, each in enumerate(matrices)}
 
@@ -89,7 +94,8 @@ class SizeTerms:
 
     def contraction(self, node: fx.Node) -> list[Term]:
         """Return the multiply-accumulates of one operator, for one input of the batch."""
-        terms = [(c / self._batch, factors) for c, factors in self._contraction(node)]
+        batch = self._batch if self._has_batch(node) else 1
+        terms = [(c / batch, factors) for c, factors in self._contraction(node)]
         weight = self._weight(node)
         if weight is None or id(weight) not in self._matrices:
             return terms
@@ -97,8 +103,8 @@ class SizeTerms:
         places = self.elements(self._value(node), without=1 if name.startswith("conv") else -1)
         down, up = self._two(weight, places)
         if name == "embedding":
-            return [(1 / self._batch, down)]  # rows of the first factor are looked up
-        return [*self._whole(weight, terms), (1 / self._batch, down), (1 / self._batch, up)]
+            return [(1 / batch, down)]  # rows of the first factor are looked up
+        return [*self._whole(weight, terms), (1 / batch, down), (1 / batch, up)]
 
     def parameter(self, value: Value) -> list[Term]:
         """Return the elements of a parameter."""
@@ -142,6 +148,16 @@ class SizeTerms:
             if size > 1 and dim != left_out
         ]
 
+    def _has_batch(self, node: fx.Node) -> bool:
+        """Tell whether an operator works on every example of the batch, or once for all of them.
+
+        Where the batch is free, it is what sizes of values depend on; elsewhere nothing is known.
+        """
+        if not self._is_free:
+            return True
+        tensors = tensors_of([each.meta.get("val") for each in (node, *node.all_input_nodes)])
+        return any(not isinstance(size, int) for tensor in tensors for size in tensor.shape)
+
     def _contraction(self, node: fx.Node) -> list[Term]:
         name = operator_name(node.target)
         if name in ("lstm", "lstm_cell"):
@@ -161,11 +177,29 @@ class SizeTerms:
         if name in _MATRIX_PRODUCTS:
             x = self._value(node.args[1 if name in ("addmm", "baddbmm") else 0])
             return [(1.0, [*self.elements(result), self._factor(x, x.ndim - 1)])]
+        if name == "einsum":
+            return self._einsum(node.args[0], node.args[1])
         if name == "scaled_dot_product_attention":
             query, key = self._value(node.args[0]), self._value(node.args[1])
             scores = [*self.elements(query), self._factor(key, key.ndim - 2)]
             return [(1.0, scores), (1.0, [*self.elements(result), self._factor(key, key.ndim - 2)])]
         return []
+
+    def _einsum(self, equation: Any, operands: Any) -> list[Term]:
+        """Return what the products of an einsum cost, one for each letter's index."""
+        values = [self._value(each) for each in operands]
+        names, result = einsum_names(equation, [value.ndim for value in values])
+        # Where operands are spread over each other, the longer one says the size.
+        placed = {
+            letter: (value, dim)
+            for value, each in zip(values, names, strict=True)
+            for dim, letter in enumerate(each)
+            if value.shape[dim] > 1
+        }
+        return [
+            (1.0, [self._factor(*placed[letter]) for letter in letters if letter in placed])
+            for letters in contracted_pairs(names, result)
+        ]
 
     def _recurrent(self, node: fx.Node) -> list[Term]:
         """Return what an LSTM's matrices cost at all steps of all sequences."""

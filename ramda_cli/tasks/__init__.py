@@ -13,7 +13,13 @@ from ramda_cli.tasks.classification import (
 )
 from ramda_cli.tasks.embedding import EMBEDDING
 from ramda_cli.tasks.masked_images import MASKED_IMAGE_MODELING
-from ramda_cli.tasks.recurrent import LANGUAGE_MODELING, Carried, is_recurrent
+from ramda_cli.tasks.recurrent import (
+    LANGUAGE_MODELING,
+    Carried,
+    is_recurrent,
+    of_targets,
+    without_targets,
+)
 from ramda_cli.tasks.regression import REGRESSION
 from ramda_cli.tasks.speech import TEXT_TO_SPEECH
 from ramda_cli.tasks.task import IGNORED, Meter, Metric, Task, call, counted
@@ -41,4 +47,6 @@ __all__ = [
     "call",
     "counted",
     "is_recurrent",
+    "of_targets",
+    "without_targets",
 ]

@@ -4,17 +4,19 @@ Such a model takes a keyword input `memory` and returns its prediction and the n
 follow each other: example i of a batch is read on where example i of the batch before ended.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ramda_cli.tasks.classification import PERPLEXITY, PerplexityMeter
-from ramda_cli.tasks.inputs import ExampleInputs, tensors_of
+from ramda_cli.tasks.inputs import ExampleInputs, in_parts, tensors_of
 from ramda_cli.tasks.task import IGNORED, Meter, Metric, Task, leading
 
-_MEMORY = "memory"
+_MEMORY, _TARGETS = "memory", "targets"
+_AT_ONCE = 2
+"""Examples, where there are log probabilities of all words, which are many."""
 
 
 class LogLikelihoodMeter(PerplexityMeter):
@@ -86,6 +88,42 @@ class Carried:
     def forget(self) -> None:
         """Begin with an empty memory."""
         self.memory = None
+
+
+def without_targets(batches: Sequence[ExampleInputs]) -> list[ExampleInputs]:
+    """Return few examples at a time, as where nothing is known of what comes next.
+
+    Inputs that have no targets are returned as they are.
+    """
+    given: list[ExampleInputs] = []
+    for batch in batches:
+        if isinstance(batch, Mapping) and {_MEMORY, _TARGETS} <= batch.keys():
+            rest = {name: value for name, value in batch.items() if name != _TARGETS}
+            given += in_parts(rest, _AT_ONCE)
+        else:
+            given.append(batch)
+    return given
+
+
+def of_targets(
+    run: Callable[[ExampleInputs], Sequence[Tensor]],
+) -> Callable[[ExampleInputs], Sequence[Tensor]]:
+    """Return what gives log probabilities of the targets, from what gives those of all words.
+
+    Inputs that have no targets are run as they are.
+    """
+
+    def on(inputs: ExampleInputs) -> Sequence[Tensor]:
+        if not (isinstance(inputs, Mapping) and {_MEMORY, _TARGETS} <= inputs.keys()):
+            return run(inputs)
+        aims = inputs[_TARGETS].clamp_min(0).split(_AT_ONCE)
+        parts = []
+        for few, own in zip(without_targets([inputs]), aims, strict=True):
+            every, memory = run(few)
+            parts.append((every.gather(2, own[..., None])[..., 0], memory))
+        return [torch.cat(each) for each in zip(*parts, strict=True)]
+
+    return on
 
 
 def is_recurrent(task: Task) -> bool:

@@ -64,6 +64,40 @@ class Recurrent(nn.Module):
         return self.out(state[0])
 
 
+class Positions(nn.Module):
+    """A layer on positions, which a batch shares, and one on a query for each example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = nn.Linear(3, 7)
+        self.positions = nn.Linear(4, 7)
+        self.register_buffer("distances", torch.randn(6, 4))
+        self.query = nn.Parameter(torch.randn(5, 7))
+        self.ask = nn.Linear(7, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        keys = self.into(x) + self.positions(self.distances)
+        asked = self.ask(self.query.expand(x.shape[0], -1, -1))
+        return asked @ keys.transpose(1, 2)
+
+
+class Sums(nn.Module):
+    """Attention by einsum: with an ellipsis, of three operands, without an arrow, and outer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Conv2d(3, 3 * 4 * 5, 4, stride=4)
+        self.mix = nn.Parameter(torch.randn(4, 6))
+        self.out = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).flatten(2).unflatten(1, (3, 4, 5)).unbind(1)
+        weights = torch.einsum("...di,...dj->...ij", q, k).softmax(-1)
+        x = torch.einsum("bhij,bhdj,hc->bic", weights, v, self.mix)
+        x = torch.einsum("bi,bj->bij", x.mean(2), x.mean(1)).mean(1)
+        return self.out(torch.einsum("bi,ij", x, torch.eye(6)))
+
+
 def vit() -> nn.Module:
     return timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=5)
 
@@ -72,6 +106,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "resnet18": (lambda: timm.create_model("resnet18", num_classes=5), 64),
     "vit": (vit, 32),
     "grouped": (Grouped, 16),
+    "einsum": (Sums, 16),
 }
 
 
@@ -116,6 +151,12 @@ def test_the_batch_of_the_example_does_not_matter(batch: int) -> None:
     model = Chain()
     cost = CostModel(discover(model, torch.zeros(batch, 3, 8, 8)))
     assert (cost.size().macs, cost.size().params) == counted(model, 8)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_what_a_batch_shares_counts_whole(batch: int) -> None:
+    cost = CostModel(discover(Positions(), torch.zeros(batch, 6, 3)))
+    assert cost.size().macs == 6 * 3 * 7 + 6 * 4 * 7 + 5 * 7 * 7 + 5 * 6 * 7
 
 
 def test_in_a_chain_costs_are_affine_in_the_kept_channels_of_each_group() -> None:

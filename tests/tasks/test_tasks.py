@@ -13,6 +13,7 @@ from ramda_cli.tasks import (
     FILL_MASK,
     IGNORED,
     IMAGE_CLASSIFICATION,
+    LANGUAGE_MODELING,
     MASKED_IMAGE_MODELING,
     REGRESSION,
     TEXT2TEXT_GENERATION,
@@ -47,6 +48,16 @@ def test_what_counts_is_counted() -> None:
     frames = draws(2, 3, 5)
     frames[1, 1:] = torch.nan
     assert int(counted(frames)) == 4 * 5
+
+
+def test_the_loss_with_a_memory_is_the_mean_over_words_that_are_there() -> None:
+    said = -LOGITS.exp().mean(2)
+    loss = LANGUAGE_MODELING.loss(said, TARGETS)
+    assert float(loss) == pytest.approx(-sum(float(said[at]) for at in KEPT) / len(KEPT), rel=1e-6)
+    meter = LANGUAGE_MODELING.meter()
+    meter.update(said, TARGETS)
+    assert meter.value() == pytest.approx(math.exp(loss), rel=1e-6)
+    assert float(LANGUAGE_MODELING.loss(said, torch.full((2, 4), IGNORED))) == 0
 
 
 def test_a_divergence_is_the_mean_over_what_counts() -> None:

@@ -6,18 +6,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 
-from ramda_cli.config.schema import DataConfig, RunConfig
+from ramda_cli.config.schema import DataConfig, RunConfig, TrainingConfig
 from ramda_cli.data.text.segments import SegmentBatches
+from ramda_cli.data.text.vocabulary import learn_vocabulary
 from ramda_cli.errors import ConfigError, DataError, Interrupted
-from ramda_cli.export import load
+from ramda_cli.export import OnnxModel, load
+from ramda_cli.observer import SilentObserver
 from ramda_cli.pipeline import prune
 from ramda_cli.pipeline.evaluate import evaluate
 from ramda_cli.pipeline.fitting import Fit
 from ramda_cli.pipeline.loading import load_run
+from ramda_cli.pipeline.verify import verify
 from ramda_cli.tasks import IGNORED, LANGUAGE_MODELING, Carried
 from ramda_cli.training import evaluate as measure
+from ramda_cli.training.objective import Objective
+from ramda_cli.training.passes import Passes
 from tests.pipeline.recording import Recorder
 
 WORDS = ("the", "cat", "dog", "sees", "a", "bird", "and", "then", "sleeps", ".")
@@ -102,6 +108,29 @@ def test_validation_hands_the_memory_on_and_training_forgets_it_between_passes()
     assert carried.memory is None
 
 
+def test_every_pass_over_the_text_begins_without_a_memory(tmp_path: Path) -> None:
+    loaded, data = load_run(config_of(tmp_path))
+    model, given = loaded.module, []
+    model.register_forward_pre_hook(
+        lambda _, args, kwargs: given.append(float(kwargs["memory"].abs().sum())), with_kwargs=True
+    )
+    config, cpu = TrainingConfig(epochs=2), torch.device("cpu")
+    passes = Passes(
+        data, config, Objective(model, config, data.task), device=cpu, observer=SilentObserver()
+    )
+    optimizer: Any = torch.optim.SGD(model.parameters(), lr=0.0)
+    for epoch in (1, 2):
+        passes.run(
+            epoch, model, optimizer, first_step=0, before_step=optimizer.zero_grad,
+            after_step=lambda: None, passed_over=lambda: None, shown=dict,
+        )  # fmt: skip
+    assert passes.per_epoch > 2
+    first, second = given[: passes.per_epoch], given[passes.per_epoch :]
+    for memories in (first, second):
+        assert memories[0] == 0
+        assert all(memory > 0 for memory in memories[1:])
+
+
 def test_the_vocabulary_is_learned_and_travels_with_the_model(tmp_path: Path) -> None:
     config, recorder = config_of(tmp_path), Recorder()
     loaded, data = load_run(config)
@@ -125,6 +154,55 @@ def test_the_vocabulary_is_learned_and_travels_with_the_model(tmp_path: Path) ->
     (out / "tokenizer.json").unlink()
     with pytest.raises(Exception, match="the words of the model cannot be read"):
         evaluate(out / "model.safetensors", config.data, device="cpu")
+
+
+def test_the_onnx_file_knows_no_targets_and_says_all_words(tmp_path: Path) -> None:
+    config = config_of(tmp_path, output={"onnx": True}, training={"epochs": 1})
+    report = prune(config, Recorder())
+    accuracy: Any = report["accuracy"]
+    assert accuracy["onnx"] == pytest.approx(accuracy["after_removal"], rel=1e-5)
+    out = config.output.directory
+    model, run = load(out / "model.safetensors"), OnnxModel(out / "model.onnx")
+    memory = torch.randn(3, 1, 5, 8)
+    for length in (6, 9, 1):
+        tokens = torch.randint(12, (3, length))
+        said, kept = run.on({"tokens": tokens, "memory": memory})
+        with torch.no_grad():
+            expected = model(tokens, memory)
+        assert said.shape == (3, length, 12)
+        assert torch.allclose(said, expected[0], atol=1e-5)
+        assert torch.allclose(kept, expected[1], atol=1e-5)
+    verified: Any = verify(out)
+    assert all(verdict["passed"] for verdict in verified["checks"])
+    assert any(verdict["name"].startswith("model.onnx,") for verdict in verified["checks"])
+
+
+def rows_of(*lines: str | None) -> Dataset:
+    return Dataset.from_dict({"text": list(lines)})
+
+
+def test_words_that_the_text_itself_leaves_out_are_unknown_ones() -> None:
+    plain = learn_vocabulary(rows_of("b b b a a", "c"), "text", size=4)
+    assert plain.get_vocab() == {"<unk>": 0, "<eos>": 1, "b": 2, "a": 3}
+    lines = rows_of("<unk> b <unk> b <unk> b <unk>", "<eos> a a", "c")
+    words = learn_vocabulary(lines, "text", size=4)
+    assert words.get_vocab() == plain.get_vocab()
+    assert (words.unk_token_id, words.eos_token_id) == (0, 1)
+    assert words(["b <unk> c", "a"])["input_ids"] == [[2, 0, 0, 1], [3, 1]]
+
+
+def test_a_note_tells_unknown_words_from_those_the_text_leaves_out(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    folder = tmp_path / "text"
+    # 120 words with the ends of lines.
+    (folder / "valid.txt").write_text(
+        "the <unk> cat sees <unk>\n" * 18 + "the zebra zebra sees .\n" * 2
+    )
+    (note,) = load_run(config)[1].notes
+    assert note == (
+        "3.3% of the validation words are not in the vocabulary of 12;"
+        " 30.0% more are <unk> in the text itself"
+    )
 
 
 @pytest.mark.slow
@@ -190,6 +268,56 @@ def test_what_does_not_go_with_a_memory_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=named):
         prune(config_of(tmp_path, training=settings), Recorder())
+
+
+def table_of(tmp_path: Path, train: str, valid: str, *, kind: str = "csv") -> RunConfig:
+    """Return a run on two files of a table in place of the text."""
+    config = config_of(tmp_path)
+    folder = tmp_path / "table"
+    folder.mkdir(exist_ok=True)
+    (folder / f"train.{kind}").write_text(train)
+    (folder / f"valid.{kind}").write_text(valid)
+    data = config.data.model_copy(update={"name": str(folder), "batch_size": 1})
+    return config.model_copy(update={"data": data})
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "line", "missing"),
+    [("csv", "text,number\n", "the cat sees,1\n", ",2\n"),
+     ("jsonl", "", '{"text": "the cat sees"}\n', '{"text": null}\n')],
+)  # fmt: skip
+def test_a_missing_text_is_an_empty_line(
+    tmp_path: Path, kind: str, head: str, line: str, missing: str
+) -> None:
+    rows = head + line * 2 + missing + line * 2
+    data = load_run(table_of(tmp_path, rows, rows, kind=kind))[1]
+    assert "17 training and 17 validation words" in data.description
+    (first, targets), *_ = data.val
+    assert isinstance(first, dict)
+    numbers = data.tokenizer("the cat sees")["input_ids"]
+    assert torch.cat([first["tokens"][0, :1], targets[0]])[:7].tolist() == [*numbers, *numbers[:3]]
+
+
+@pytest.mark.parametrize(
+    ("valid", "message"),
+    [("words\nthe cat\n", "validation split has no column 'text'"),
+     ("text\n7\n", "the column 'text' of .*validation split does not hold texts"),
+     ("", "the validation split of .* is empty: .*valid.csv holds nothing")],
+)  # fmt: skip
+def test_a_validation_split_of_another_kind_is_told(
+    tmp_path: Path, valid: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        load_run(table_of(tmp_path, "text\n" + "the cat\n" * 9, valid))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["train", "valid"])
+def test_an_empty_text_is_told(tmp_path: Path, kind: str) -> None:
+    config = config_of(tmp_path)
+    (tmp_path / "text" / f"{kind}.txt").write_text("")
+    with pytest.raises(DataError, match=f"is empty: .*{kind}.txt holds nothing"):
+        load_run(config)
 
 
 def test_text_that_does_not_do_is_told(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ramda_cli.data.images import (
 )
 from ramda_cli.data.text.batches import TextBatches
 from ramda_cli.data.text.collating import Collator
-from ramda_cli.data.text.columns import Columns, find_columns
+from ramda_cli.data.text.columns import Columns, find_columns, require_columns
 from ramda_cli.data.text.labels import Labels, as_the_model_counts, labels_of
 from ramda_cli.data.text.sources import Texts, open_stream, open_texts, open_validation
 from ramda_cli.data.text.streaming import StreamedBatches
@@ -120,20 +120,6 @@ def build_texts(
         task=_task(loaded.task, labels),
         unit=unit,
     )
-
-
-def require_columns(rows: Dataset, columns: Columns, where: str) -> None:
-    """Refuse a split that lacks a column of the other.
-
-    Raises:
-        DataError: naming the column, and listing those that there are.
-    """
-    needed = (*columns.inputs, *([columns.target] if columns.target else []))
-    missing = next((name for name in needed if name not in rows.features), None)
-    if missing is not None:
-        raise DataError(
-            f"{where} has no column {missing!r}", hint=f"it has {', '.join(rows.features)}"
-        )
 
 
 def _eval_batch_size(config: DataConfig, loaded: LoadedModel, length: int) -> int:

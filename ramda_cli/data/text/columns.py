@@ -59,24 +59,43 @@ def find_columns(rows: Dataset, task: str, config: DataConfig, where: str) -> Co
             f"{task} reads one column of texts, and --input-key names two", hint="name one"
         )
     for name in inputs:
-        if not _is_text(features[name]):
-            raise DataError(
-                f"the column {name!r} of {where} does not hold texts",
-                hint=f"name another with --input-key; the columns are {', '.join(features)}",
-            )
+        require_texts(features, name, "--input-key", where)
     if task == "text-classification":
         target = _one(features, config.target_key, _LABELS, "label", "--target-key", where)
         return Columns(inputs, target)
     if task == "text2text-generation":
         left = {name: kind for name, kind in features.items() if name not in inputs}
         target = _one(left, config.target_key, _ANSWERS, "target", "--target-key", where)
-        if not _is_text(features[target]):
-            raise DataError(
-                f"the column {target!r} of {where} does not hold texts",
-                hint=f"name another with --target-key; the columns are {', '.join(features)}",
-            )
+        require_texts(features, target, "--target-key", where)
         return Columns(inputs, target)
     return Columns(inputs, None)
+
+
+def require_columns(rows: Dataset, columns: Columns, where: str) -> None:
+    """Refuse a split that lacks a column of the other.
+
+    Raises:
+        DataError: naming the column, and listing those that there are.
+    """
+    needed = (*columns.inputs, *([columns.target] if columns.target else []))
+    missing = next((name for name in needed if name not in rows.features), None)
+    if missing is not None:
+        raise DataError(
+            f"{where} has no column {missing!r}", hint=f"it has {', '.join(rows.features)}"
+        )
+
+
+def require_texts(features: Features, name: str, flag: str, where: str) -> None:
+    """Refuse a column that holds something else; `flag` names another.
+
+    Raises:
+        DataError: naming the column, and listing those that there are.
+    """
+    if not _is_text(features[name]):
+        raise DataError(
+            f"the column {name!r} of {where} does not hold texts",
+            hint=f"name another with {flag}; the columns are {', '.join(features)}",
+        )
 
 
 def _inputs(features: Features, config: DataConfig, where: str, *, pairs: bool) -> tuple[str, ...]:

@@ -14,15 +14,14 @@ from torch import Tensor
 
 from ramda_cli.config.schema import DataConfig
 from ramda_cli.data.bundle import DataBundle, cut_out, part_of
-from ramda_cli.data.text.columns import find_columns
+from ramda_cli.data.text.columns import find_columns, require_columns, require_texts
 from ramda_cli.data.text.sources import open_texts
-from ramda_cli.data.text.vocabulary import learn_vocabulary
+from ramda_cli.data.text.vocabulary import UNKNOWN, learn_vocabulary, lines_of
 from ramda_cli.errors import DataError
 from ramda_cli.models.loaded import LoadedModel, SegmentPreprocessing
 from ramda_cli.tasks import IGNORED, TEXT_GENERATION
 from ramda_cli.tasks.inputs import ExampleInputs
 
-_ROWS_AT_ONCE = 10_000
 _SEGMENTS = 16
 """Of a validation stream at least: its beginning is predicted without a memory."""
 
@@ -109,7 +108,10 @@ def build_segments(config: DataConfig, loaded: LoadedModel) -> DataBundle:
         raise DataError(
             "running text is read in one piece, and not streamed", hint="leave out data.streaming"
         )
-    (column,) = find_columns(texts.train, TEXT_GENERATION.name, config, texts.name).inputs
+    columns = find_columns(texts.train, TEXT_GENERATION.name, config, texts.name)
+    (column,), held_out = columns.inputs, f"{texts.name}, validation split"
+    require_columns(texts.val, columns, held_out)
+    require_texts(texts.val.features, column, "--input-key", held_out)
     known = len(model.get_parameter("embedding.weight"))
     tokenizer = loaded.tokenizer or learn_vocabulary(texts.train, column, size=known)
     train, val = (_numbers(rows, column, tokenizer) for rows in (texts.train, texts.val))
@@ -125,7 +127,7 @@ def build_segments(config: DataConfig, loaded: LoadedModel) -> DataBundle:
             )
     empty: Callable[[int], Tensor] = model.no_memory  # type: ignore[assignment]
     streams = max(1, min(config.eval_batch_size, len(val) // (_SEGMENTS * length)))
-    unknown = float((val == tokenizer.unk_token_id).mean())
+    unknown = int((val == tokenizer.unk_token_id).sum())
     counts = len(train) // length, len(val) // length
     return DataBundle(
         train=SegmentBatches(
@@ -140,7 +142,7 @@ def build_segments(config: DataConfig, loaded: LoadedModel) -> DataBundle:
             f" {len(tokenizer):,} different ones, in segments of {length}"
         ),
         fingerprint=texts.fingerprint,
-        notes=(f"{unknown:.1%} of the validation words are not in the vocabulary of {known:,}",),
+        notes=(_note_on_unknown(texts.val, column, unknown, words=len(val), known=known),),
         hub_id=texts.hub_id,
         task=loaded.task,
         unit="segments",
@@ -151,7 +153,17 @@ def build_segments(config: DataConfig, loaded: LoadedModel) -> DataBundle:
 def _numbers(rows: Dataset, column: str, tokenizer: Any) -> np.ndarray[Any, Any]:
     """Return the word numbers of all lines, one after the other."""
     parts = []
-    for at in range(0, len(rows), _ROWS_AT_ONCE):
-        encoded = tokenizer(rows[at : at + _ROWS_AT_ONCE][column])["input_ids"]
+    for lines in lines_of(rows, column):
+        encoded = tokenizer(lines)["input_ids"]
         parts += [np.asarray(line, dtype=np.int32) for line in encoded]
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+
+
+def _note_on_unknown(rows: Dataset, column: str, unknown: int, *, words: int, known: int) -> str:
+    """Say which of the validation words are not known, and which the text itself leaves out."""
+    left_out = sum(line.count(UNKNOWN) for lines in lines_of(rows, column) for line in lines)
+    share = (unknown - left_out) / words
+    note = f"{share:.1%} of the validation words are not in the vocabulary of {known:,}"
+    if not left_out:
+        return note
+    return f"{note}; {left_out / words:.1%} more are {UNKNOWN} in the text itself"

@@ -175,6 +175,11 @@ def _read(path: Path, files: Mapping[str, list[Path]]) -> dict[str, Dataset]:
     suffix = next(iter(files.values()))[0].suffix
     read: dict[str, Dataset] = {}
     for split, each in files.items():
+        if not any(file.stat().st_size for file in each):
+            raise DataError(
+                f"the {split} split of {path} is empty: {each[0]} holds nothing",
+                hint="write the texts into it, or leave the file out",
+            )
         # One at a time: splits may have other columns, as a test without its labels.
         named = {split: [str(file) for file in each]}
         try:

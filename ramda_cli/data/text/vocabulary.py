@@ -1,5 +1,6 @@
 """Words as the tokens of a language model: what white space parts, the most frequent first."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,31 @@ _ROWS_AT_ONCE = 10_000
 
 
 def learn_vocabulary(rows: Dataset, column: str, *, size: int) -> Any:
-    """Return a tokenizer of transformers that knows the `size` most frequent words of some lines.
+    """Return a tokenizer of transformers that knows the most frequent words of some lines.
 
-    Number 0 stands for all other words, number 1 ends every line.
+    Number 0, `<unk>`, stands for all other words, number 1, `<eos>`, ends every line; with them it
+    knows `size`. Where the text itself says `<unk>` or `<eos>`, these are what is meant.
     """
-    words = Tokenizer(WordLevel({}, unk_token=UNKNOWN))
+    counted = Tokenizer(WordLevel({}, unk_token=UNKNOWN))
+    counted.pre_tokenizer = WhitespaceSplit()
+    own = [UNKNOWN, END]
+    trainer = WordLevelTrainer(vocab_size=size, show_progress=False)
+    counted.train_from_iterator(lines_of(rows, column), trainer)
+    numbers = counted.get_vocab()
+    frequent = [word for word in sorted(numbers, key=numbers.__getitem__) if word not in own]
+    known = [*own, *frequent[: max(0, size - len(own))]]
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(known)}, unk_token=UNKNOWN))
     words.pre_tokenizer = WhitespaceSplit()
-    trainer = WordLevelTrainer(vocab_size=size, special_tokens=[UNKNOWN, END], show_progress=False)
-    words.train_from_iterator(
-        (rows[at : at + _ROWS_AT_ONCE][column] for at in range(0, len(rows), _ROWS_AT_ONCE)),
-        trainer,
-    )
     words.post_processor = TemplateProcessing(
         single=f"$A {END}", special_tokens=[(END, words.token_to_id(END))]
     )
     return PreTrainedTokenizerFast(tokenizer_object=words, unk_token=UNKNOWN, eos_token=END)
+
+
+def lines_of(rows: Dataset, column: str) -> Iterator[list[str]]:
+    """Yield a column of texts, many rows at a time; one that is missing is an empty line."""
+    for at in range(0, len(rows), _ROWS_AT_ONCE):
+        yield [line or "" for line in rows[at : at + _ROWS_AT_ONCE][column]]
 
 
 def load_vocabulary(folder: Path, model: nn.Module) -> Any:

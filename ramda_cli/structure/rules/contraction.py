@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ramda_cli.structure.einsum import einsum_names
 from ramda_cli.structure.labels import Couplings, Value
 from ramda_cli.structure.primitives import contract, join, mix_value
 from ramda_cli.structure.rules.registry import Output, rule
@@ -67,17 +68,7 @@ def einsum(
     """Contract as the equation says; an ellipsis stands for leading dimensions of its own."""
     if "->" not in equation:
         raise NotImplementedError(f"einsum({equation!r})")
-    inputs, result = equation.replace(" ", "").split("->")
-    terms = [
-        (value, names.replace("...", _ellipsis(value.ndim - len(names.replace("...", "")))))
-        for value, names in zip(operands, inputs.split(","), strict=True)
-    ]
-    if any(len(set(names)) < len(names) for _, names in terms):
+    names, result = einsum_names(equation, [value.ndim for value in operands])
+    if any(len(set(each)) < len(each) for each in names):
         raise NotImplementedError("einsum of a diagonal")
-    spread = _ellipsis(len(output.shape) - len(result.replace("...", "")))
-    return contract(couplings, terms, result.replace("...", spread), "einsum")
-
-
-def _ellipsis(count: int) -> str:
-    """Return letters for the dimensions of an ellipsis, which meet from the last."""
-    return "".join(chr(0x3B1 + number) for number in reversed(range(count)))
+    return contract(couplings, list(zip(operands, names, strict=True)), result, "einsum")
