@@ -116,7 +116,8 @@ class DataConfig(_Section):
         mask_patch: side in pixels of the squares that are hidden of an image, where a model is to
             paint them: a multiple of its patches; 32 when not given.
         mask_ratio: share of the squares that are hidden, rounded up; 0.6 when not given.
-        limit: use only so many training images, a random subset, for a quick try.
+        limit: use only so many training examples, a random subset, for a quick try; of running text
+            its first segments, whose words are still those of all of it.
     """
 
     name: Name

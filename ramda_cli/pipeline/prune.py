@@ -55,7 +55,7 @@ from ramda_cli.report.document import Latency
 from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, discover, input_channel_structure
 from ramda_cli.structure.matrices import Matrix
-from ramda_cli.tasks import IMAGE_CLASSIFICATION, MASKED_IMAGE_MODELING, is_recurrent
+from ramda_cli.tasks import IMAGE_CLASSIFICATION, is_recurrent
 from ramda_cli.training.processes import Processes, join
 from ramda_cli.training.randomness import is_random
 from ramda_cli.training.regularizer import build_regularizer
@@ -127,9 +127,7 @@ def _prune(
         )
     if data.task is not IMAGE_CLASSIFICATION and (config.training.mixup or config.training.cutmix):
         raise ConfigError(
-            "training.mixup and cutmix mix images and their classes, and these have none"
-            if data.task is MASKED_IMAGE_MODELING
-            else "training.mixup and cutmix mix images, and these are texts",
+            "training.mixup and cutmix mix images that have classes, and this data has none",
             hint="leave them out",
         )
     _require_alone(config, data, processes)
