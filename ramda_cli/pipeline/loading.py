@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ramda_cli.config.schema import DataConfig, RunConfig
+from ramda_cli.config.schema import DataConfig, RunConfig, TrainingConfig
 from ramda_cli.data.build import build_data
 from ramda_cli.data.bundle import DataBundle
 from ramda_cli.data.masked_images import with_masks
@@ -31,6 +31,7 @@ from ramda_cli.tasks import (
     REGRESSION,
     TEXT_TO_SPEECH,
     Classification,
+    Task,
     call,
 )
 from ramda_cli.tasks.inputs import moved
@@ -42,7 +43,7 @@ def load_run(config: RunConfig, observer: Observer | None = None) -> tuple[Loade
     A model that embeds texts aims at its own embeddings, as they are before training.
 
     Raises:
-        ConfigError: labels are to be smoothed, and the loss has none.
+        ConfigError: labels are to be smoothed or mixed, and there are none.
         DataError: the data cannot be read or matched to the model.
         ModelError: the model cannot be loaded.
     """
@@ -62,17 +63,26 @@ def load_run(config: RunConfig, observer: Observer | None = None) -> tuple[Loade
     if training.max_steps is not None:
         batches = training.max_steps // training.epochs * training.accumulate
     data = load_data(config.data, loaded, seed=seed, batches=batches)
-    if training.label_smoothing and not isinstance(data.task, Classification):
-        raise ConfigError(
-            "training.label_smoothing does nothing to this loss, which is of no class logits",
-            hint="leave it out",
-        )
+    _require_classes(training, data.task)
     if loaded.task is EMBEDDING:
         device = choose_device(config.training.device)
         _aim_at_embeddings(loaded.module, data, device, observer or SilentObserver())
     if data.tokenizer is not None:
         loaded = replace(loaded, tokenizer=data.tokenizer)
     return fit_head(loaded, data, seed=seed), data
+
+
+def _require_classes(training: TrainingConfig, task: Task) -> None:
+    if training.label_smoothing and not isinstance(task, Classification):
+        raise ConfigError(
+            "training.label_smoothing does nothing to this loss, which is of no class logits",
+            hint="leave it out",
+        )
+    if (training.mixup or training.cutmix) and task is not IMAGE_CLASSIFICATION:
+        raise ConfigError(
+            "training.mixup and cutmix mix images that have classes, and this data has none",
+            hint="leave them out",
+        )
 
 
 def load_data(

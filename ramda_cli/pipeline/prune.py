@@ -55,7 +55,7 @@ from ramda_cli.report.document import Latency
 from ramda_cli.report.formatting import counted
 from ramda_cli.structure import Structure, discover, input_channel_structure
 from ramda_cli.structure.matrices import Matrix
-from ramda_cli.tasks import IMAGE_CLASSIFICATION, is_recurrent
+from ramda_cli.tasks import is_recurrent
 from ramda_cli.training.processes import Processes, join
 from ramda_cli.training.randomness import is_random
 from ramda_cli.training.regularizer import build_regularizer
@@ -124,11 +124,6 @@ def _prune(
         raise ConfigError(
             "the head is new, so the dense model has nothing to teach",
             hint="train it on this data first, or leave out --distill",
-        )
-    if data.task is not IMAGE_CLASSIFICATION and (config.training.mixup or config.training.cutmix):
-        raise ConfigError(
-            "training.mixup and cutmix mix images that have classes, and this data has none",
-            hint="leave them out",
         )
     _require_alone(config, data, processes)
     _require_lengths(config, loaded)

@@ -49,20 +49,24 @@ def masked_images(folder: Path) -> Sections:
     }
 
 
-def of(sections: Sections, smoothing: float) -> RunConfig:
-    training = {"device": "cpu", "weight": 1e-4, "label_smoothing": smoothing}
+def of(sections: Sections, **settings: float) -> RunConfig:
+    training = {"device": "cpu", "weight": 1e-4, **settings}
     return RunConfig.model_validate({**sections, "training": training})
 
 
 @pytest.mark.parametrize("task", [speech, running_text, masked_images])
-def test_labels_are_smoothed_of_classes_alone(
+def test_labels_are_smoothed_and_mixed_of_classes_alone(
     task: Callable[[Path], Sections], tmp_path: Path
 ) -> None:
     sections = task(tmp_path)
-    load_run(of(sections, 0.0))
+    load_run(of(sections))
     with pytest.raises(ConfigError, match=r"^training.label_smoothing does nothing to this loss"):
-        load_run(of(sections, 0.1))
+        load_run(of(sections, label_smoothing=0.1))
+    for setting in ("mixup", "cutmix"):
+        with pytest.raises(ConfigError, match="mix images that have classes, and this data has"):
+            load_run(of(sections, **{setting: 0.2}))
 
 
-def test_labels_of_classes_are_smoothed() -> None:
-    load_run(of({"model": {"name": "digits-resnet"}, "data": {"name": "digits"}}, 0.1))
+def test_labels_of_classes_are_smoothed_and_mixed() -> None:
+    digits: Sections = {"model": {"name": "digits-resnet"}, "data": {"name": "digits"}}
+    load_run(of(digits, label_smoothing=0.1, mixup=0.2, cutmix=1.0))
