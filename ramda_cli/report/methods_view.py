@@ -103,11 +103,13 @@ def _with_deviation(found: Measured | None, *, is_share: bool = True) -> str:
     shown = measured(found.mean, is_share=is_share)
     if found.deviation is None:
         return shown
-    if not is_share and 0 < found.deviation < abs(found.mean) < 10_000:
+    if is_share:
+        return f"{100 * found.mean:.2f} ± {percent(found.deviation, 2)}"
+    if 0 < found.deviation < abs(found.mean) < 10_000:
         # Two digits of the deviation, and the mean no finer than that.
         digits = max(0, 1 - math.floor(math.log10(found.deviation)))
         return f"{found.mean:.{digits}f} ± {found.deviation:.{digits}f}"
-    return f"{shown} ± {measured(found.deviation, is_share=is_share)}"
+    return f"{shown} ± {measured(found.deviation, is_share=False)}"
 
 
 def _small(found: Measured | None) -> str:

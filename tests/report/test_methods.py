@@ -93,9 +93,9 @@ def test_it_is_shown_everywhere() -> None:
     terminal = console.file.getvalue()  # type: ignore[attr-defined]
     markdown, page = comparison_markdown(document), comparison_html(document)
     for shown in (terminal, markdown):
-        assert "85.00 % ± 7.07 %" in shown
+        assert "85.00 ± 7.07 %" in shown
     assert "2 of 3" in terminal
-    assert "<td>85.00 % ± 7.07 %</td>" in page
+    assert "<td>85.00 ± 7.07 %</td>" in page
     assert page.count("<svg") == 3
     assert "top-1 &lt;b&gt;" in page
     assert "top-1 <b>" not in page
