@@ -19,6 +19,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ramda_cli.models.arguments import require_counts, require_probabilities
+
 PADDING = 0
 """Id of no character."""
 
@@ -253,7 +255,7 @@ class Tacotron2(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        _require_whole(
+        require_counts(
             n_mels=n_mels, encoder=encoder, encoder_layers=encoder_layers, prenet=prenet,
             hidden=hidden, attention=attention, filters=filters, filter_width=filter_width,
             postnet=postnet, postnet_layers=postnet_layers, width=width,
@@ -263,8 +265,7 @@ class Tacotron2(nn.Module):
         for name, taps in (("filter_width", filter_width), ("width", width)):
             if not taps % 2:
                 raise ValueError(f"{name} must be odd, so that lengths stay, got {taps}")
-        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout!r}")
+        require_probabilities(dropout=dropout)
         self.encoder = Encoder(encoder, layers=encoder_layers, width=width, dropout=dropout)
         looking = Attention(hidden, encoder, attention, filters=filters, width=filter_width)
         self.decoder = Decoder(encoder, n_mels, prenet=prenet, hidden=hidden, attention=looking)
@@ -332,9 +333,3 @@ class Tacotron2(nn.Module):
         mels = torch.stack(frames, dim=1)
         is_frame = torch.arange(len(frames), device=text.device) < lengths[:, None]
         return mels + self.postnet(mels, is_frame), lengths
-
-
-def _require_whole(**sizes: object) -> None:
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")

@@ -15,6 +15,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from ramda_cli.models.arguments import (
+    is_number,
+    is_whole,
+    require_counts,
+    require_probabilities,
+)
+
 _INITIAL_STD = 0.02
 
 
@@ -123,16 +130,16 @@ class TransformerXL(nn.Module):
         dropatt: float = 0.0,
     ) -> None:
         super().__init__()
-        _require_counts(
+        require_counts(
             d_model=d_model, n_layer=n_layer, n_head=n_head, d_head=d_head, d_inner=d_inner,
             tgt_len=tgt_len,
         )  # fmt: skip
-        _require_counts(at_least=2, vocab_size=vocab_size)
-        _require_counts(at_least=0, mem_len=mem_len)
+        require_counts(at_least=2, vocab_size=vocab_size)
+        require_counts(at_least=0, mem_len=mem_len)
         if d_model % 2:
             raise ValueError(f"d_model must be even, for sines and cosines, got {d_model}")
         _require_softmax(vocab_size, cutoffs, d_model, div_value=div_value)
-        _require_probabilities(dropout=dropout, dropatt=dropatt)
+        require_probabilities(dropout=dropout, dropatt=dropatt)
         self.tgt_len, self.mem_len = tgt_len, mem_len
         self.embedding = nn.Embedding(vocab_size, d_model)
         self.layers = nn.ModuleList(
@@ -220,28 +227,16 @@ def _sinusoids(length: int, width: int, *, like: Tensor) -> Float[Tensor, "lengt
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def _require_counts(*, at_least: int = 1, **given: object) -> None:
-    for name, value in given.items():
-        if not _is_whole(value) or value < at_least:  # type: ignore[operator]
-            raise ValueError(f"{name} must be a whole number from {at_least} on, got {value!r}")
-
-
-def _require_probabilities(**given: object) -> None:
-    for name, value in given.items():
-        if not _is_number(value) or not 0 <= value < 1:  # type: ignore[operator]
-            raise ValueError(f"{name} must be in [0, 1), got {value!r}")
-
-
 def _require_softmax(vocab_size: int, cutoffs: object, d_model: int, *, div_value: float) -> None:
     listed = list(cutoffs) if isinstance(cutoffs, list | tuple) else []
     bounds = [0, *listed, vocab_size]
-    whole = all(map(_is_whole, listed))
+    whole = all(map(is_whole, listed))
     if not listed or not whole or any(b <= a for a, b in itertools.pairwise(bounds)):
         raise ValueError(
             f"cutoffs must be a list of whole numbers that increase, from 1 to {vocab_size - 1},"
             f" got {cutoffs!r}"
         )
-    if not _is_number(div_value) or not div_value >= 1:
+    if not is_number(div_value) or not div_value >= 1:
         raise ValueError(f"div_value must be a number from 1 on, got {div_value!r}")
     width = float(d_model)
     for _ in listed:
@@ -251,11 +246,3 @@ def _require_softmax(vocab_size: int, cutoffs: object, d_model: int, *, div_valu
             "div_value must leave the rarest words a width of at least 1, which is"
             f" {d_model} / div_value^{len(listed)}, got {div_value!r}"
         )
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return _is_whole(value) or isinstance(value, float)
