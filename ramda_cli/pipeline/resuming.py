@@ -127,10 +127,17 @@ def find_earlier(workspace: Workspace, config: RunConfig) -> Earlier | None:
     return Earlier(run, state, decided if decided.is_file() else None)
 
 
-def other_setting(workspace: Workspace, config: RunConfig) -> str | None:
+def other_setting(
+    workspace: Workspace, config: RunConfig, *, may_differ: tuple[str, ...] = _MAY_DIFFER
+) -> str | None:
     """Return how the run in a directory differs from one of these settings; None where it does not.
 
     A run that has not come to write its settings has none that differ.
+
+    Args:
+        workspace: of the run.
+        config: the settings.
+        may_differ: what their names begin with that need not be the same.
 
     Raises:
         ConfigError: what it has written cannot be read.
@@ -140,7 +147,7 @@ def other_setting(workspace: Workspace, config: RunConfig) -> str | None:
         return None
     before, now = flat_settings(load_config(written, {}, ())), flat_settings(config)
     for key in sorted(before.keys() | now.keys()):
-        if key.startswith(_MAY_DIFFER) or before.get(key) == now.get(key):
+        if key.startswith(may_differ) or before.get(key) == now.get(key):
             continue
         return (
             f"the run in {workspace.directory} has {key} {_shown(before.get(key))}, and"

@@ -80,6 +80,14 @@ def test_finished_runs_stay_in_the_table_and_on_the_disk(
         compare([load_comparison(path, longer, ())], out, SilentObserver())
     assert caught.value.hint == "choose another -o, or replace it with --overwrite"
     assert (out / "logistic" / "ramda-0" / "report.json").read_bytes() == before
+    # Neither are files that were not asked for before, nor another batch of the measurement.
+    for setting, value in (("output.onnx", True), ("data.eval_batch_size", 7)):
+        others = {**short, setting: value}
+        with pytest.raises(ConfigError, match=rf"has {setting} .*, and {value} is asked for"):
+            compare([load_comparison(path, others, ())], out, SilentObserver())
+    more_workers = load_comparison(path, {**short, "data.workers": 1}, ())
+    compare([more_workers], out, again := Recorder())
+    assert again.notes == ["ramda-0 is there already", "sgd--dense-0 is there already"]
     replacing = load_comparison(path, {**longer, "output.overwrite": True}, (), labels=["RAMDA"])
     (document,) = compare([replacing], out, SilentObserver())
     # What is not of these settings is not shown beside it.
