@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="sets")
     options = parser.parse_args()
     sets = [*options.sets, f"training.epochs={options.rounds + 1}", "training.milestones=[]"]
-    runs = [run for run in load_comparison(options.config, {}, sets, seeds=[0]).runs if run.chosen]
+    runs = load_comparison(options.config, {}, sets, seeds=[0]).chosen
     settings = runs[0].config.structure
     if settings.penalize != "paper" and settings.low_rank != ("*",):
         parser.error("only comparisons of the paper's groups, or of ranks everywhere, are timed")

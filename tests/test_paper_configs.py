@@ -64,8 +64,7 @@ def batch_of(loaded: LoadedModel) -> tuple[ExampleInputs, Tensor]:
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
 def test_every_method_takes_a_step(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    comparison = load_comparison(path, {}, (), seeds=[0])
-    runs = {run.label: run for run in comparison.runs if run.chosen}
+    runs = {run.label: run for run in load_comparison(path, {}, (), seeds=[0]).chosen}
     assert (SOLVERS if path.stem.startswith("subproblem") else METHODS) <= runs.keys()
     loaded = loaded_of(path, next(iter(runs.values())))
     model = loaded.module.train()

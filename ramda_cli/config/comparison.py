@@ -51,6 +51,11 @@ class Comparison:
     name: str
     runs: tuple[ComparedRun, ...]
 
+    @property
+    def chosen(self) -> tuple[ComparedRun, ...]:
+        """Those to be made."""
+        return tuple(run for run in self.runs if run.chosen)
+
 
 def load_comparison(
     path: Path,

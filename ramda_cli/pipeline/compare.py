@@ -28,14 +28,12 @@ def compare(
     Raises:
         RamdaError: as `prune`; what was finished before stays.
     """
-    total = sum(run.chosen for comparison in comparisons for run in comparison.runs)
+    total = sum(len(comparison.chosen) for comparison in comparisons)
     number, documents = 0, []
     for comparison in comparisons:
         workspace = Workspace(directory / comparison.name)
         document: dict[str, object] = {}
-        for compared in comparison.runs:
-            if not compared.chosen:
-                continue
+        for compared in comparison.chosen:
             number += 1
             run_once(_placed(compared, workspace.directory), observer, number=number, of=total)
             document = _all_there(comparison, workspace.directory)

@@ -35,8 +35,8 @@ def test_every_method_is_run_with_every_seed(tmp_path: Path) -> None:
 
 
 def test_some_methods_and_other_seeds(tmp_path: Path) -> None:
-    runs = load_comparison(written(tmp_path), {}, (), labels=["dense"], seeds=[7]).runs
-    chosen = [run for run in runs if run.chosen]
+    comparison = load_comparison(written(tmp_path), {}, (), labels=["dense"], seeds=[7])
+    runs, chosen = comparison.runs, comparison.chosen
     assert [(run.label, run.seed, run.config.training.seed) for run in chosen] == [("dense", 7, 7)]
     # The others are known, to be shown where they are there.
     others = [(run.label, run.seed) for run in runs if not run.chosen]
